@@ -1,0 +1,1 @@
+//! Verified downloads: candidates in order, resume, bounded connections.

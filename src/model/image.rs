@@ -1,0 +1,84 @@
+//! An image: one container, made of recipes.
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::tree::TreePath;
+
+/// A checked `images/<name>.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Image {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Recipes in order; the first one is the base and has a release.
+    pub recipes: Vec<String>,
+    /// What Proxmox is to give the container.
+    pub container: Container,
+    /// Directories of the node, beside those for state.
+    pub mounts: Vec<Mount>,
+}
+
+/// Settings of the container, sizes in the unit each says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Container {
+    /// Proxmox's id, 100 to 999999999.
+    pub vmid: u32,
+    /// Host name without domain.
+    pub hostname: String,
+    /// Name in the site's domain under which it is reached (`qbittorrent.viljo.se`).
+    pub domain: String,
+    /// Its IPv4 address.
+    pub address: Address,
+    /// Number of cores.
+    pub cores: u32,
+    /// Memory in MiB.
+    pub memory: u64,
+    /// Swap in MiB.
+    pub swap: u64,
+    /// Size of the root file system in GiB.
+    pub disk: u64,
+    /// Whether it starts with the node.
+    pub onboot: bool,
+    /// Position in the node's start order; lower is earlier.
+    pub startup: Option<u32>,
+    /// Proxmox's tags, sorted.
+    pub tags: Vec<String>,
+    /// Whether Proxmox's firewall filters its network card.
+    pub firewall: bool,
+    /// VLAN tag, 1 to 4094.
+    pub vlan: Option<u16>,
+    /// Hardware address, derived from site domain and image name unless given: stable over rebuilds.
+    pub mac: String,
+}
+
+/// How the container gets its IPv4 address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Address {
+    /// A fixed one.
+    Static {
+        /// The address.
+        address: Ipv4Addr,
+        /// Length of the network's prefix, 8 to 32.
+        prefix: u8,
+        /// The router, in the same network.
+        gateway: Ipv4Addr,
+    },
+    /// From a DHCP server.
+    Dhcp,
+}
+
+/// A directory of the node that the container sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Absolute path on the node.
+    pub source: String,
+    /// Where the container sees it.
+    pub target: TreePath,
+    /// Whether the container must not write.
+    pub read_only: bool,
+    /// The state it holds, when it stands for a recipe's `[[state]]`; else nothing.
+    pub state: Option<TreePath>,
+}

@@ -1,0 +1,195 @@
+//! A recipe: what goes into a root file system.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::tree::TreePath;
+
+/// A checked `recipes/<name>/recipe.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recipe {
+    /// The folder's name.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Debian's code name of the release this recipe is a base for (`trixie`). The first recipe of an image has one,
+    /// the others have none.
+    pub release: Option<String>,
+    /// apt archives this recipe brings, by name.
+    pub archives: BTreeMap<String, Archive>,
+    /// Debian packages to install.
+    pub packages: Packages,
+    /// Groups with a pinned id; made before any package of this recipe is configured.
+    pub groups: Vec<Group>,
+    /// Users with a pinned id; made before any package of this recipe is configured.
+    pub users: Vec<User>,
+    /// Directories to make.
+    pub directories: Vec<Directory>,
+    /// Files to write, templates not yet rendered.
+    pub files: Vec<File>,
+    /// Symbolic links to make.
+    pub links: Vec<Link>,
+    /// systemd units to enable, disable or mask.
+    pub units: Units,
+    /// Directories whose contents outlive the image; each becomes a mount.
+    pub state: Vec<State>,
+    /// What the container offers to its users.
+    pub service: Option<Service>,
+}
+
+/// One apt repository.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Archive {
+    /// The name the lock uses.
+    pub name: String,
+    /// URI of record, ending in `/`. `{timestamp}` stands for the lock's time as `YYYYMMDDTHHMMSSZ`.
+    pub uri: String,
+    /// Suites, each below `dists/`.
+    pub suites: Vec<String>,
+    /// Components of each suite.
+    pub components: Vec<String>,
+    /// OpenPGP certificates, as read from `keys/`.
+    #[serde(skip)]
+    pub keys: Vec<Vec<u8>>,
+    /// Upper-case hex fingerprints of the primary keys that may sign; every one is among `keys`.
+    pub fingerprints: Vec<String>,
+}
+
+/// What is asked of the archives.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Packages {
+    /// Package names, sorted.
+    pub install: Vec<String>,
+    /// Whether recommended packages come too.
+    pub recommends: bool,
+}
+
+/// A group with a pinned id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its id inside the container.
+    pub gid: u32,
+}
+
+/// A user with a pinned id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its id inside the container.
+    pub uid: u32,
+    /// Its primary group, by name.
+    pub group: String,
+    /// Its other groups, by name.
+    pub groups: Vec<String>,
+    /// Its home directory, absolute.
+    pub home: String,
+    /// Its login shell, absolute; `/usr/sbin/nologin` unless said otherwise.
+    pub shell: String,
+    /// The GECOS field.
+    pub comment: String,
+}
+
+/// A directory to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Directory {
+    /// Where.
+    pub path: TreePath,
+    /// Owner by name.
+    pub owner: String,
+    /// Group by name.
+    pub group: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A file to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// Where.
+    pub path: TreePath,
+    /// Owner by name.
+    pub owner: String,
+    /// Group by name.
+    pub group: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Whether it may take the place of a package's configuration file.
+    pub replace: bool,
+    /// What it holds.
+    pub source: Source,
+}
+
+/// Where a file's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Source {
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+    /// A Tera template; `name` is its path in the project, for messages.
+    Template {
+        /// Path in the project.
+        name: String,
+        /// The template.
+        text: String,
+    },
+}
+
+/// A symbolic link to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Where.
+    pub path: TreePath,
+    /// What it points to, as written into the link.
+    pub target: String,
+    /// Whether it may take the place of something a package made.
+    pub replace: bool,
+}
+
+/// systemd units, by full name (`ssh.service`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Units {
+    /// Started at boot: the links that the unit's `[Install]` section asks for.
+    pub enable: Vec<String>,
+    /// Not started at boot, and kept so by a preset when the first boot applies presets.
+    pub disable: Vec<String>,
+    /// Cannot be started: a link to `/dev/null`.
+    pub mask: Vec<String>,
+}
+
+/// A directory whose contents outlive the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// Where the application keeps it.
+    pub path: TreePath,
+    /// Owner by name.
+    pub owner: String,
+    /// Group by name.
+    pub group: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Whether it belongs into a backup.
+    pub backup: bool,
+}
+
+/// What the container offers over the network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Service {
+    /// TCP port of the web interface.
+    pub port: u16,
+    /// How to tell that it works.
+    pub probe: Probe,
+}
+
+/// An HTTP request whose answer shows that the application works.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Probe {
+    /// Path and query, starting with `/`.
+    pub path: String,
+    /// Status codes that are good.
+    pub status: Vec<u16>,
+    /// The body must be exactly this, when given.
+    pub body: Option<String>,
+}

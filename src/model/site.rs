@@ -1,0 +1,60 @@
+//! The site: what all images of a project share.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Serialize;
+
+/// A checked `images/site.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Site {
+    /// DNS domain (`viljo.se`).
+    pub domain: String,
+    /// Time zone of the containers (`Etc/UTC`, `Europe/Stockholm`).
+    pub timezone: String,
+    /// The network that the containers are in.
+    pub network: Network,
+    /// The Proxmox node.
+    pub node: Node,
+    /// Directories of the node.
+    pub directories: Directories,
+    /// Mirrors to ask before the archive of record, by archive name.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+}
+
+/// The network that the containers are in.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Network {
+    /// Bridge on the node (`vmbr3`).
+    pub bridge: String,
+    /// Network address.
+    pub subnet: Ipv4Addr,
+    /// Length of its prefix.
+    pub prefix: u8,
+    /// Router inside the subnet.
+    pub gateway: Ipv4Addr,
+    /// Name servers.
+    pub nameservers: Vec<IpAddr>,
+    /// The reverse proxy's address, as the containers see it.
+    pub proxy: Ipv4Addr,
+}
+
+/// The Proxmox node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Node {
+    /// Where `ssh` reaches it (`root@192.168.1.3`).
+    pub host: String,
+    /// Storage for root file systems (`local-lvm`).
+    pub storage: String,
+    /// Release it runs, as (major, minor): keys that only newer nodes know are not used below it.
+    pub release: (u32, u32),
+}
+
+/// Directories of the node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Directories {
+    /// Media (`/srv/media`).
+    pub media: String,
+    /// State of the applications, one directory an image (`/srv/appdata`).
+    pub state: String,
+}
