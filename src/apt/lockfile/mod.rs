@@ -2,9 +2,16 @@
 //!
 //! It names archives, paths and hashes, never a mirror. One package is one line, so a review reads like any diff.
 
+mod text;
+
 use serde::{Deserialize, Serialize};
 
+pub use text::LockFileError;
+
 use crate::digest::Sha256;
+
+/// Version of the lock's format.
+pub const VERSION: u32 = 1;
 
 /// The whole lock, in the order in which it is written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,8 +30,26 @@ pub struct Lock {
     pub set: Vec<PackageSet>,
 }
 
+impl Lock {
+    /// The row of the package that a set names.
+    pub fn package(&self, member: &SetMember) -> Option<&LockedPackage> {
+        let wanted = (&member.name, &member.version, &member.architecture);
+        self.package.iter().find(|row| (&row.name, &row.version, &row.architecture) == wanted)
+    }
+
+    /// The archive `name`.
+    pub fn archive(&self, name: &str) -> Option<&LockedArchive> {
+        self.archive.iter().find(|archive| archive.name == name)
+    }
+
+    /// The set that was resolved for exactly these recipes.
+    pub fn set(&self, recipes: &[String]) -> Option<&PackageSet> {
+        self.set.iter().find(|set| set.recipes == recipes)
+    }
+}
+
 /// One binary package.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedPackage {
     /// Its name.
@@ -124,4 +149,17 @@ pub enum Reason {
     Depends,
     /// Another package has it in Recommends.
     Recommends,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Requested => "requested",
+            Self::Essential => "essential",
+            Self::Required => "required",
+            Self::PreDepends => "pre-depends",
+            Self::Depends => "depends",
+            Self::Recommends => "recommends",
+        })
+    }
 }
