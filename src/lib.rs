@@ -17,6 +17,7 @@
 
 pub mod apt;
 pub mod archive;
+pub mod artifact;
 pub mod build;
 pub mod cli;
 pub mod commands;

@@ -1,7 +1,7 @@
 //! Reading and writing a layer's files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -143,12 +143,21 @@ impl<W: Write> PackWriter<W> {
     /// When the pack cannot be written.
     pub fn add(&mut self, bytes: &[u8]) -> io::Result<Content> {
         let content = Content::of(bytes);
+        self.add_hashed(content, bytes)?;
+        Ok(content)
+    }
+
+    /// Adds `bytes`, whose name the caller has computed already, unless they are there.
+    ///
+    /// # Errors
+    /// When the pack cannot be written.
+    pub fn add_hashed(&mut self, content: Content, bytes: &[u8]) -> io::Result<()> {
         if !self.below.contains(&content.sha256) && !self.offsets.contains_key(&content.sha256) {
             self.pack.write_all(bytes)?;
             self.offsets.insert(content.sha256, self.length);
             self.length += content.size;
         }
-        Ok(content)
+        Ok(())
     }
 
     /// Flushes the pack and gives the place of each content.
@@ -191,6 +200,8 @@ pub(crate) fn store_layer(store: &Store, key: Sha256, tree: Tree, bytes: &[&[u8]
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::tree::{Node, TreePath};
 

@@ -2,15 +2,32 @@
 //!
 //! In: the TOML files of a project directory. Out: a [`Project`], or every problem found, each with file, line,
 //! column and what to write instead. Nothing here touches the network, and no file outside the project is read.
+//!
+//! [`load`] goes from text to [`syntax`] (what was written, with places) to [`check`] (what is meant); [`evaluate`]
+//! renders the templates of one image; [`schema`] describes the files for editors.
 
+pub mod accounts;
+pub mod check;
+pub mod diagnostics;
+pub mod evaluate;
 pub mod image;
+pub mod load;
 pub mod recipe;
+pub mod schema;
 pub mod site;
+pub mod source;
+pub mod syntax;
+pub mod template;
+pub mod words;
 
 use std::collections::BTreeMap;
 
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use evaluate::{Evaluated, EvaluatedRecipe, RenderedFile, evaluate};
 pub use image::Image;
+pub use load::load;
 pub use recipe::Recipe;
+pub use schema::{Kind, schema};
 pub use site::Site;
 
 /// Everything a project directory declares, checked: names resolve, nothing collides, Proxmox accepts it.
@@ -22,4 +39,6 @@ pub struct Project {
     pub images: BTreeMap<String, Image>,
     /// What all images here share.
     pub site: Site,
+    /// What deserves a look but stops nothing.
+    pub warnings: Diagnostics,
 }

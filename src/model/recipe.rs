@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::tree::TreePath;
 
@@ -66,7 +66,7 @@ pub struct Packages {
 }
 
 /// A group with a pinned id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -75,7 +75,7 @@ pub struct Group {
 }
 
 /// A user with a pinned id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Its name.
     pub name: String,
@@ -126,8 +126,8 @@ pub struct File {
 /// Where a file's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Source {
-    /// Bytes as they are.
-    Bytes(Vec<u8>),
+    /// Bytes as they are; serialised as their SHA-256.
+    Bytes(#[serde(serialize_with = "digest")] Vec<u8>),
     /// A Tera template; `name` is its path in the project, for messages.
     Template {
         /// Path in the project.
@@ -135,6 +135,10 @@ pub enum Source {
         /// The template.
         text: String,
     },
+}
+
+fn digest<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    crate::digest::Sha256::of(bytes).serialize(serializer)
 }
 
 /// A symbolic link to make.

@@ -1,1 +1,10 @@
 //! Lock + recipes + site, evaluated: one value per image whose hash keys all that is built from it.
+//!
+//! Pure. What is in a plan decides every byte of the image; what is not in it cannot change one.
+
+mod request;
+mod stage;
+
+pub(crate) use request::digest_json;
+pub use request::{Requests, SetRequest, Stale};
+pub use stage::{Plan, PlanError, Stage, plan};

@@ -132,8 +132,22 @@ impl Store {
         kind: Kind,
         name: impl std::fmt::Display,
     ) -> Result<PathBuf, StoreError> {
-        let path = self.path(kind, name);
         pending.file.as_file().sync_data().context("write", pending.file.path())?;
+        self.commit_unsynced(pending, kind, name)
+    }
+
+    /// As [`Store::commit`], but does not wait for the disk: for objects that carry a checksum which their readers
+    /// look at, so that what a power cut leaves is noticed and made anew.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn commit_unsynced(
+        &self,
+        pending: Pending,
+        kind: Kind,
+        name: impl std::fmt::Display,
+    ) -> Result<PathBuf, StoreError> {
+        let path = self.path(kind, name);
         let persisted = pending.file.persist(&path).map_err(|error| error.error);
         persisted.context("make", &path)?;
         Ok(path)
@@ -161,6 +175,17 @@ impl Store {
         Ok(path)
     }
 
+    /// An error of this store: `action` is a verb that fits "cannot … `path`".
+    pub(crate) fn failed(
+        &self,
+        action: &'static str,
+        kind: Kind,
+        name: impl std::fmt::Display,
+        source: io::Error,
+    ) -> StoreError {
+        StoreError { action, path: self.path(kind, name).display().to_string(), source }
+    }
+
     /// Takes the lock `name`, waiting while another process or thread holds it.
     ///
     /// # Errors
@@ -183,6 +208,14 @@ impl Pending {
     /// The open file.
     pub fn file(&mut self) -> &mut File {
         self.file.as_file_mut()
+    }
+}
+
+impl Pending {
+    /// Puts the file at `path` of the same file system, without waiting for the disk.
+    pub(crate) fn place(self, path: &Path) -> Result<(), StoreError> {
+        let persisted = self.file.persist(path).map_err(|error| error.error);
+        persisted.context("make", path).map(drop)
     }
 }
 

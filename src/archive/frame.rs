@@ -1,0 +1,145 @@
+//! One frame: compressing it, keeping it in the store, taking it from there.
+//!
+//! A stored frame is one file: a line that names the format; the hash of the next three; the hash of the compressed
+//! bytes, the hash and the length of the uncompressed ones; then the compressed bytes. What does not match its hash is
+//! made anew.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+
+use zstd::zstd_safe::CParameter;
+
+use super::Parameters;
+use super::layout::identity;
+use super::member::{BLOCK, Member, MemberSource};
+use crate::digest::Sha256;
+use crate::store::{Kind, Store, StoreError};
+use crate::tree::Contents;
+
+/// First bytes of a stored frame.
+const MAGIC: &[u8; 16] = b"build-images f1\n";
+/// Bytes before the compressed ones: magic, seal, both hashes, length.
+const PREFIX: usize = 16 + 32 + 32 + 32 + 8;
+
+/// A compressed frame.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    /// The zstd frame.
+    pub compressed: Vec<u8>,
+    /// Hash of that.
+    pub sha256: Sha256,
+    /// Hash of the uncompressed bytes.
+    pub tar_sha256: Sha256,
+    /// Number of uncompressed bytes.
+    pub tar_size: u64,
+}
+
+/// The name of a frame in the store: all that decides its bytes.
+pub(super) fn key(members: &[Member], parameters: &Parameters) -> Sha256 {
+    let Parameters { level, window_log, .. } = parameters;
+    let version = zstd::zstd_safe::version_number();
+    let text = format!("frame 1 zstd {version} level {level} window {window_log} {}", identity(members));
+    Sha256::of(text)
+}
+
+/// The tar bytes of `members`.
+///
+/// # Errors
+/// When contents cannot be read, or have another length than their name says.
+pub(super) fn assemble(members: &[Member], contents: &dyn Contents) -> io::Result<Vec<u8>> {
+    let size: u64 = members.iter().map(Member::size).sum();
+    let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?);
+    for member in members {
+        bytes.extend_from_slice(&member.header);
+        match &member.source {
+            MemberSource::Nothing => continue,
+            MemberSource::Bytes(inline) => bytes.extend_from_slice(inline),
+            MemberSource::Content(content) => {
+                let read = contents.read(content)?;
+                if read.len() as u64 != content.size {
+                    let message = format!(
+                        "content {} has {} bytes instead of {}",
+                        content.sha256,
+                        read.len(),
+                        content.size
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+                bytes.extend_from_slice(&read);
+            }
+        }
+        // Whole blocks: the sum of block sizes so far is one, too.
+        bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+    }
+    Ok(bytes)
+}
+
+/// Compresses `bytes` into one frame, with its content size and a checksum.
+///
+/// # Errors
+/// When zstd refuses the parameters.
+pub(super) fn compress(bytes: &[u8], parameters: &Parameters) -> io::Result<Frame> {
+    // A context of its own for each frame: a used one may choose other matches.
+    let mut compressor = zstd::bulk::Compressor::new(parameters.level)?;
+    compressor.set_parameter(CParameter::WindowLog(parameters.window_log))?;
+    compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+    let compressed = compressor.compress(bytes)?;
+    let (sha256, tar_sha256) = (Sha256::of(&compressed), Sha256::of(bytes));
+    Ok(Frame { compressed, sha256, tar_sha256, tar_size: bytes.len() as u64 })
+}
+
+/// The bytes behind a frame, checked.
+///
+/// # Errors
+/// `InvalidData` when they are not what the frame says.
+pub(super) fn decompress(frame: &Frame) -> io::Result<Vec<u8>> {
+    let size = usize::try_from(frame.tar_size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let bytes = zstd::bulk::decompress(&frame.compressed, size)?;
+    if bytes.len() != size {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored frame has another length"));
+    }
+    Ok(bytes)
+}
+
+/// The frame `key` of the store; nothing when it is absent or damaged.
+pub(super) fn load(store: &Store, key: Sha256) -> Option<Frame> {
+    let mut file = fs::File::open(store.path(Kind::Frame, key)).ok()?;
+    let mut prefix = [0; PREFIX];
+    file.read_exact(&mut prefix).ok()?;
+    let sealed = &prefix[48..];
+    if prefix[..16] != *MAGIC || Sha256::of(sealed).as_bytes() != &prefix[16..48] {
+        return None;
+    }
+    let sha256 = Sha256::from_bytes(*sealed.first_chunk()?);
+    let tar_sha256 = Sha256::from_bytes(*sealed[32..].first_chunk()?);
+    let tar_size = u64::from_le_bytes(*sealed[64..].first_chunk()?);
+    let mut compressed = Vec::new();
+    file.read_to_end(&mut compressed).ok()?;
+    if Sha256::of(&compressed) != sha256 {
+        return None;
+    }
+    Some(Frame { compressed, sha256, tar_sha256, tar_size })
+}
+
+/// Keeps `frame` under `key`.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(super) fn keep(store: &Store, key: Sha256, frame: &Frame) -> Result<(), StoreError> {
+    let size = frame.tar_size.to_le_bytes();
+    let sealed = [frame.sha256.as_bytes().as_slice(), frame.tar_sha256.as_bytes(), &size].concat();
+    let seal = Sha256::of(&sealed);
+    keep_sealed(store, &key.to_string(), &[MAGIC, seal.as_bytes(), &sealed, &frame.compressed])
+}
+
+/// Keeps `parts` under `name` without waiting for the disk: readers check the seal, and what a power cut leaves
+/// half-written is made anew.
+pub(super) fn keep_sealed(store: &Store, name: &str, parts: &[&[u8]]) -> Result<(), StoreError> {
+    let mut pending = store.create()?;
+    for part in parts {
+        pending.write_all(part).map_err(|error| store.failed("write", Kind::Frame, name, error))?;
+    }
+    store.commit_unsynced(pending, Kind::Frame, name)?;
+    Ok(())
+}

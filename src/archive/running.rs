@@ -1,0 +1,71 @@
+//! The hash of the uncompressed tar, kept from build to build.
+//!
+//! SHA-256 cannot be computed in parallel, so hashing the tar would cost a rebuild more than everything else. But its
+//! state after some frames depends on those frames only: states are kept in the store under the chain of the keys of
+//! all frames before, and a rebuild hashes from the first changed frame on.
+
+use sha2::Digest as _;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
+
+use super::frame::keep_sealed;
+use crate::digest::Sha256;
+use crate::store::{Kind, Store, StoreError};
+
+/// First bytes of a kept state.
+const MAGIC: &[u8; 16] = b"build-images h1\n";
+
+/// SHA-256 of what was fed so far.
+#[derive(Clone, Default)]
+pub(super) struct RunningHash(sha2::Sha256);
+
+impl RunningHash {
+    /// Takes further bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes.
+    pub fn finish(self) -> Sha256 {
+        Sha256::from_bytes(self.0.finalize().into())
+    }
+
+    /// The state kept for `chain`; nothing when it is absent or damaged.
+    pub fn load(store: &Store, chain: Sha256) -> Option<Self> {
+        let bytes = std::fs::read(store.path(Kind::Frame, name(chain))).ok()?;
+        let state = bytes.get(48..)?;
+        if bytes.get(..16)? != MAGIC || bytes.get(16..48)? != seal(chain, state).as_bytes() {
+            return None;
+        }
+        let state = SerializedState::<sha2::Sha256>::try_from(state).ok()?;
+        sha2::Sha256::deserialize(&state).ok().map(Self)
+    }
+
+    /// Keeps the state for `chain`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep(&self, store: &Store, chain: Sha256) -> Result<(), StoreError> {
+        let state = self.0.serialize();
+        let seal = seal(chain, &state);
+        keep_sealed(store, &name(chain), &[MAGIC, seal.as_bytes(), &state])
+    }
+}
+
+fn name(chain: Sha256) -> String {
+    format!("{chain}.state")
+}
+
+/// Covers the chain too: a state under another's name is noticed.
+fn seal(chain: Sha256, state: &[u8]) -> Sha256 {
+    Sha256::of([chain.as_bytes(), state].concat())
+}
+
+/// For each frame, the hash over its key and those of all before it.
+pub(super) fn chain(keys: &[Sha256]) -> Vec<Sha256> {
+    let mut last = Sha256::of("tar of frames");
+    let next = keys.iter().map(|key| {
+        last = Sha256::of([last.as_bytes().as_slice(), key.as_bytes()].concat());
+        last
+    });
+    next.collect()
+}

@@ -1,0 +1,11 @@
+//! What the user gets: `result/<image>/` with the archive, its configuration, a manifest and an SBOM.
+//!
+//! A result directory is written beside its place and renamed, so it is whole or absent.
+
+mod manifest;
+mod result;
+mod sbom;
+
+pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry};
+pub use result::{ResultDirectory, ResultError};
+pub use sbom::sbom;

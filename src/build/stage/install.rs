@@ -1,0 +1,211 @@
+//! The order of things: unpack, preinst, configure, in one or two rounds.
+
+use std::io::Read;
+
+use super::configure;
+use super::database;
+use super::decompress::{Feed, feed};
+use super::failure::Failure;
+use super::job::Orders;
+use super::owners::Owners;
+use super::package::Package;
+use super::pins::Pins;
+use super::place::{Placed, Placer, Unpacked};
+use super::preinst;
+use super::root::Root;
+use super::rounds::first_round;
+use super::rules::Rules;
+use super::scripts::Scripts;
+use crate::progress::{Event, Unit};
+
+/// Seconds that dpkg may take for each package, on top of the limit for one script.
+const SECONDS_PER_PACKAGE: u64 = 5;
+/// Ships the links `/bin`, `/lib` … that everything else goes through.
+const FIRST_UNPACKED: &str = "base-files";
+/// Makes passwd and group; its preinst comes before all others.
+const MAKES_ACCOUNTS: &str = "base-passwd";
+
+/// Everything that a round needs.
+pub(super) struct Installer<'a> {
+    pub root: &'a Root,
+    pub scripts: &'a mut dyn Scripts,
+    pub orders: &'a Orders,
+    pub placed: &'a mut Placed,
+    pub say: &'a dyn Fn(Event),
+    pins: Pins<'a>,
+    owners: Owners,
+    architecture: String,
+    dpkg_version: String,
+}
+
+/// Installs `packages` on the root, which is empty or has a layer on it.
+pub(super) fn install(
+    root: &Root,
+    scripts: &mut dyn Scripts,
+    orders: &Orders,
+    packages: &[Package],
+    placed: &mut Placed,
+    say: &dyn Fn(Event),
+) -> Result<(), Failure> {
+    let installed = database::installed(root)?;
+    for package in packages {
+        if let Some(found) = installed.iter().find(|owner| owner.stem == package.stem) {
+            return Err(Failure::AlreadyInstalled {
+                package: package.name.clone(),
+                version: package.version.clone(),
+                installed: found.version.clone(),
+            });
+        }
+    }
+    let fresh = installed.is_empty();
+    let first = if fresh { first_round(packages) } else { vec![false; packages.len()] };
+    let members = |wanted: bool| packages.iter().zip(&first).filter(move |(_, first)| **first == wanted);
+    let mut early: Vec<&Package> = members(true).map(|(package, _)| package).collect();
+    let late: Vec<&Package> = members(false).map(|(package, _)| package).collect();
+    // Stable: among the others the job's order stays.
+    early.sort_by_key(|package| package.name != FIRST_UNPACKED);
+
+    let native = packages.iter().map(|package| &package.architecture).find(|name| *name != "all");
+    let known = root.read_text(&format!("{}/arch", database::ADMIN))?;
+    let architecture = match (known, native) {
+        (Some(text), _) => text.lines().next().unwrap_or_default().to_owned(),
+        (None, Some(native)) => native.clone(),
+        (None, None) => return Err(Failure::Database { reason: "no package has an architecture".into() }),
+    };
+    let dpkg = packages.iter().find(|package| package.name == "dpkg").map(|package| &package.version);
+    let dpkg =
+        dpkg.or_else(|| installed.iter().find(|owner| owner.name == "dpkg").map(|owner| &owner.version));
+    // Scripts get the upstream version, as `dpkg --version` shows it.
+    let dpkg_version = dpkg.cloned().unwrap_or_default();
+    let mut installer = Installer {
+        root,
+        scripts,
+        orders,
+        placed,
+        say,
+        pins: Pins::new(&orders.job),
+        owners: Owners::new(installed),
+        architecture,
+        dpkg_version,
+    };
+    let debs: Vec<_> = early.iter().chain(&late).map(|package| &package.deb).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // The threads go on with later packages while scripts of the first round run.
+    feed(&debs, threads, orders.limits.buffer_bytes, |feed| {
+        if !early.is_empty() {
+            installer.first(&early, feed)?;
+        }
+        if !late.is_empty() {
+            installer.rest(&late, feed)?;
+        }
+        installer.pins.settle(root)?;
+        database::mark_automatic(root, packages, &orders.job.requested, &installer.architecture)
+    })
+}
+
+impl Installer<'_> {
+    /// The first round of an empty root: nothing can run before all of it is unpacked.
+    fn first(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
+        self.unpack(packages, feed)?;
+        let mut waiting: Vec<&Package> = packages.to_vec();
+        waiting.sort_by_key(|package| package.name != MAKES_ACCOUNTS);
+        self.stage("running first scripts", packages.len());
+        for (done, package) in waiting.iter().enumerate() {
+            self.progress(done, &package.name);
+            self.preinst(package)?;
+            if package.name == MAKES_ACCOUNTS {
+                self.pins.pin(self.root)?;
+            }
+        }
+        self.configure(packages, packages.iter().map(|package| package.name.clone()).collect())
+    }
+
+    /// Everything that comes onto a configured system.
+    fn rest(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
+        self.pins.pin(self.root)?;
+        self.stage("running first scripts", packages.len());
+        for (done, package) in packages.iter().enumerate() {
+            self.progress(done, &package.name);
+            self.preinst(package)?;
+        }
+        self.unpack(packages, feed)?;
+        self.configure(packages, vec!["-a".into()])
+    }
+
+    fn unpack(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
+        self.stage("unpacking", packages.len());
+        let mut done = 0;
+        let (say, orders) = (self.say, self.orders);
+        unpack(self.root, &mut self.owners, self.placed, &self.architecture, packages, |package| {
+            say(orders.progress(done, &package.name));
+            done += 1;
+            feed.next().ok_or_else(|| Failure::Worker { reason: "no data archive is left".into() })
+        })
+    }
+
+    fn preinst(&mut self, package: &Package) -> Result<(), Failure> {
+        let seconds = self.orders.limits.script_seconds;
+        preinst::run(self.root, self.scripts, package, &self.dpkg_version, seconds)
+    }
+
+    fn configure(&mut self, packages: &[&Package], what: Vec<String>) -> Result<(), Failure> {
+        self.stage("configuring", packages.len());
+        if self.root.stat(b"usr/bin/dpkg")?.is_none() {
+            let reason = "there is no `/usr/bin/dpkg`: the first recipe has to bring the Essential packages";
+            return Err(Failure::Database { reason: reason.into() });
+        }
+        let seconds = self.orders.limits.script_seconds + SECONDS_PER_PACKAGE * packages.len() as u64;
+        let (root, say, orders, pins) = (self.root, self.say, self.orders, &mut self.pins);
+        let mut done = 0;
+        configure::run(root, self.scripts, what, seconds, &mut |name| {
+            done += 1;
+            say(orders.progress(done.min(packages.len()), name));
+            pins.look(root, name);
+        })?;
+        self.pins.blame()
+    }
+
+    fn stage(&self, action: &str, total: usize) {
+        (self.say)(Event::Stage {
+            subject: self.orders.subject.clone(),
+            action: action.to_owned(),
+            total: total as u64,
+            unit: Unit::Packages,
+        });
+    }
+
+    fn progress(&self, done: usize, item: &str) {
+        (self.say)(self.orders.progress(done, item));
+    }
+}
+
+/// Places packages in order and adds them to dpkg's database. `open` gives the data archive of each.
+pub(super) fn unpack<R: Read>(
+    root: &Root,
+    owners: &mut Owners,
+    placed: &mut Placed,
+    architecture: &str,
+    packages: &[&Package],
+    mut open: impl FnMut(&Package) -> Result<R, Failure>,
+) -> Result<(), Failure> {
+    let rules = Rules::read(root)?;
+    let mut placer = Placer::new(root, &rules, owners, placed);
+    let mut unpacked: Vec<(&Package, Unpacked)> = Vec::new();
+    for package in packages {
+        let data = open(package)?;
+        unpacked.push((package, placer.unpack(package, data)?));
+    }
+    let lost = placer.lost;
+    let pairs: Vec<_> = unpacked.iter().map(|(package, unpacked)| (*package, unpacked)).collect();
+    let interests = root.read_text(&format!("{}/triggers/File", database::ADMIN))?;
+    database::prepare(root, architecture)?;
+    database::add(root, &pairs, placed)?;
+    database::drop_paths(root, owners, &lost)?;
+    database::activate_file_triggers(root, &interests.unwrap_or_default(), &pairs)
+}
+
+impl Orders {
+    fn progress(&self, done: usize, item: &str) -> Event {
+        Event::Progress { subject: self.subject.clone(), done: done as u64, item: item.to_owned() }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a stage is asked to do, and what its worker says while doing it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use crate::digest::Sha256;
+use crate::model::recipe::{Group, User};
+use crate::progress::Event;
+use crate::tree::Tree;
+
+/// The inputs of a stage that decide its result; their hash is the layer's key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageJob {
+    /// The packages to add, sorted by name and architecture.
+    pub packages: Vec<StagePackage>,
+    /// The layer to add them to; nothing for an empty root.
+    pub parent: Option<Sha256>,
+    /// Users with a pinned id, made before any script that could make users.
+    pub users: Vec<User>,
+    /// Groups with a pinned id, made before any script that could make groups.
+    pub groups: Vec<Group>,
+    /// Names of packages that the recipes ask for; all others are marked as automatically installed.
+    pub requested: BTreeSet<String>,
+    /// Seconds since 1970 that scripts get as `SOURCE_DATE_EPOCH` and that everything they write is dated.
+    pub epoch: i64,
+}
+
+/// One package of a [`StageJob`], as the lock names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagePackage {
+    /// Its name.
+    pub name: String,
+    /// Its full version.
+    pub version: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// The hash of the .deb.
+    pub sha256: Sha256,
+    /// The size of the .deb in bytes.
+    pub size: u64,
+}
+
+/// Version of what a stage does with its inputs; to be raised with every change that can change a layer.
+const FORMAT: u32 = 1;
+
+impl StageJob {
+    /// The key of the layer that the job makes.
+    pub fn key(&self) -> Sha256 {
+        let text = serde_json::to_vec(&("stage", FORMAT, crate::layer::FORMAT, self));
+        Sha256::of(text.expect("a job has only string keys and no failing serialiser"))
+    }
+}
+
+/// What the scripts of a stage may use. Not part of the key: a build that passes gives the same layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Longest time that one script, or one run of dpkg without news, may take, in seconds.
+    pub script_seconds: u64,
+    /// Largest size of the root's tmpfs, in bytes.
+    pub root_bytes: u64,
+    /// Bytes of unpacked packages that may wait in memory.
+    pub buffer_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { script_seconds: 600, root_bytes: 16 << 30, buffer_bytes: 384 << 20 }
+    }
+}
+
+/// What the worker reads first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Orders {
+    pub job: StageJob,
+    pub limits: Limits,
+    /// Names the stage in events.
+    pub subject: String,
+    pub parent: Option<Parent>,
+    /// The root goes into the scratch directory instead of memory.
+    pub scratch: bool,
+}
+
+/// The layer below, without its bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Parent {
+    pub tree: Tree,
+    /// One map per pack, in the order of their descriptors.
+    pub packs: Vec<BTreeMap<Sha256, u64>>,
+}
+
+/// One line from the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Message {
+    /// To be shown.
+    Event(Event),
+    /// The end: the stage failed.
+    Failed(Failure),
+    /// The end: pack and index are complete.
+    Done,
+}

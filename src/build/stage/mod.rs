@@ -1,0 +1,39 @@
+//! Installs packages into a root file system and keeps the result as a layer.
+//!
+//! ```text
+//! build()        the build's process: opens .debs and the layer below, starts the worker, commits the layer
+//!   worker_main()  the sandbox's worker: an empty root on tmpfs
+//!     restore        the layer below
+//!     package        .debs checked against the lock, control files read
+//!     install        rounds of: place (data archives), database, preinst, configure (the image's own dpkg)
+//!     read_back      the root becomes a tree and a pack
+//! ```
+//!
+//! The .debs are unpacked here, not by dpkg, so that all cores decompress while one thread places files in a fixed
+//! order. dpkg's database is written as dpkg writes it; the scripts are run by dpkg itself, in the sandbox.
+
+mod configure;
+mod database;
+mod decompress;
+mod descriptors;
+mod failure;
+mod install;
+mod job;
+mod outer;
+mod owners;
+mod package;
+mod pins;
+mod place;
+mod preinst;
+mod read_back;
+mod restore;
+mod root;
+mod rounds;
+mod rules;
+mod scripts;
+mod worker;
+
+pub use failure::Failure;
+pub use job::{Limits, StageJob, StagePackage};
+pub use outer::{Stage, StageError, build};
+pub use worker::worker_main;

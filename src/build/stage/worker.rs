@@ -1,0 +1,155 @@
+//! The worker process: everything that happens inside the sandbox.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Write as _};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::descriptors;
+use super::failure::Failure;
+use super::install::install;
+use super::job::{Message, Orders};
+use super::package::load_all;
+use super::place::Placed;
+use super::read_back::read_back;
+use super::restore::{Packs, restore};
+use super::root::Root;
+use super::scripts::{Command, Ended, Scripts, environment};
+use crate::layer::{FORMAT, LayerIndex, PackWriter};
+use crate::progress::{Event, Unit};
+use crate::sandbox::{self, Inside, Job, JobError, Medium, RootDir};
+
+/// Bytes of a file or directory that tmpfs needs at least; bounds how many there may be.
+const BYTES_PER_FILE: u64 = 4096;
+
+/// Bytes that scripts have to leave free on the disk of a scratch directory.
+const KEEP_FREE: u64 = 256 << 20;
+
+/// Runs a stage in this process, which [`build`](super::build) has started. Gives the exit status.
+pub fn worker_main() -> i32 {
+    // A worker that cannot enter has told the process that started it.
+    let Ok(mut inside) = sandbox::enter() else { return 1 };
+    let Some(socket) = inside.take_descriptors().into_iter().next() else { return 1 };
+    let Ok(descriptors) = descriptors::receive(&socket) else { return 1 };
+    let mut files = descriptors.into_iter().map(File::from);
+    let (Some(orders), Some(events)) = (files.next(), files.next()) else { return 1 };
+    let events = RefCell::new(events);
+    let say = |message: &Message| {
+        if let Ok(mut line) = serde_json::to_vec(message) {
+            line.push(b'\n');
+            // When nobody listens any more, the sandbox ends this process.
+            let _ = events.borrow_mut().write_all(&line);
+        }
+    };
+    let result = serde_json::from_reader(BufReader::new(orders))
+        .map_err(|error| Failure::Worker { reason: format!("cannot read its orders: {error}") })
+        .and_then(|orders| work(&mut inside, orders, files, &|event| say(&Message::Event(event))));
+    match result {
+        Ok(()) => {
+            say(&Message::Done);
+            0
+        }
+        Err(failure) => {
+            say(&Message::Failed(failure));
+            0
+        }
+    }
+}
+
+fn work(
+    inside: &mut Inside,
+    mut orders: Orders,
+    mut files: impl Iterator<Item = File>,
+    say: &dyn Fn(Event),
+) -> Result<(), Failure> {
+    let missing = || Failure::Worker { reason: "a descriptor is missing".into() };
+    let (pack, index) = (files.next().ok_or_else(missing)?, files.next().ok_or_else(missing)?);
+    let bytes = orders.limits.root_bytes;
+    let medium = match orders.scratch {
+        true => Medium::Scratch { keep_free: KEEP_FREE },
+        false => Medium::Memory { bytes, files: bytes / BYTES_PER_FILE },
+    };
+    let sandbox = |error: &dyn std::fmt::Display| Failure::Sandbox { reason: error.to_string() };
+    let directory = inside.mount_root(medium).map_err(|error| sandbox(&error))?;
+    let descriptor: OwnedFd = directory.descriptor().try_clone_to_owned().map_err(|error| sandbox(&error))?;
+    let root = Root::new(descriptor)?;
+    let stage = |action: &str, total: usize| {
+        say(Event::Stage {
+            subject: orders.subject.clone(),
+            action: action.to_owned(),
+            total: total as u64,
+            unit: Unit::Packages,
+        });
+    };
+
+    let mut placed = Placed::new();
+    let mut below = BTreeSet::new();
+    if let Some(parent) = &mut orders.parent {
+        stage("restoring the layer below", 0);
+        let packs = std::mem::take(&mut parent.packs);
+        let packs: Vec<_> = packs.into_iter().map(|offsets| Some((offsets, files.next()?))).collect();
+        let packs = packs.into_iter().collect::<Option<Vec<_>>>().ok_or_else(missing)?;
+        below.extend(packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
+        placed = restore(&root, &parent.tree, &Packs { packs })?;
+    }
+    stage("reading packages", orders.job.packages.len());
+    let packages = load_all(&orders.job.packages, files.collect())?;
+    let mut scripts = InSandbox { directory: &directory, epoch: orders.job.epoch };
+    install(&root, &mut scripts, &orders, &packages, &mut placed, say)?;
+
+    stage("reading the tree back", 0);
+    let (tree, offsets) = read_back(&root, &placed, orders.job.epoch, PackWriter::new(pack, below))?;
+    let layer = LayerIndex { format: FORMAT, parent: orders.job.parent, tree, offsets };
+    layer
+        .write(index)
+        .map_err(|error| Failure::Worker { reason: format!("cannot write the layer's index: {error}") })
+}
+
+/// Programs of the image, each in the sandbox.
+struct InSandbox<'a> {
+    directory: &'a RootDir,
+    epoch: i64,
+}
+
+impl Scripts for InSandbox<'_> {
+    fn run(&mut self, command: &Command, on_line: &mut dyn FnMut(&str)) -> Result<Ended, Failure> {
+        let mut variables = environment(self.epoch);
+        variables.extend(command.variables.iter().cloned());
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let arguments: Vec<_> = command.arguments.iter().map(String::as_str).collect();
+        let job = Job {
+            program: &command.program,
+            args: &arguments,
+            env: &variables,
+            timeout: Duration::from_secs(command.seconds),
+            ..Job::default()
+        };
+        match self.directory.run(&job, on_line) {
+            Ok(outcome) if outcome.success() => Ok(Ended { failed: None, tail: outcome.tail }),
+            Ok(outcome) => {
+                let failed = Some(match outcome.status {
+                    sandbox::Status::Exited(_) => format!("returned {}", outcome.status),
+                    sandbox::Status::Killed(_) => format!("was killed by {}", outcome.status),
+                });
+                Ok(Ended { failed, tail: outcome.tail })
+            }
+            Err(error @ JobError::Setup { .. }) => Err(Failure::Sandbox { reason: error.to_string() }),
+            Err(error) => {
+                let failed = match &error {
+                    JobError::TimedOut { seconds, .. } => format!("did not end within {seconds} s"),
+                    JobError::Memory { limit, .. } => format!("used more than {limit} bytes of memory"),
+                    JobError::Output { limit, .. } => format!("wrote more than {limit} bytes"),
+                    JobError::Disk { limit, .. } => format!("left less than {limit} bytes free on the disk"),
+                    JobError::LeftBehind { left, .. } => {
+                        format!("left a process running: {}", left.join(", "))
+                    }
+                    JobError::Setup { .. } => "could not be started".into(),
+                };
+                Ok(Ended { failed: Some(failed), tail: error.tail().to_vec() })
+            }
+        }
+    }
+}

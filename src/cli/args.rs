@@ -1,0 +1,152 @@
+//! The command line as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Compile recipes and a lock into LXC images for Proxmox VE.
+///
+/// Without a command, builds the images named, or all of them; whatever is not locked yet is locked first.
+#[derive(Debug, Parser)]
+#[command(name = "build-images", version, max_term_width = 100, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// What to do; builds when there is none
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Images to build; all by default
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Options of every command
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// The project: the directory with `recipes/` and `images/` [default: the nearest one upward from here]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub root: Option<PathBuf>,
+    /// Where results go [default: `result` in the project]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub result: Option<PathBuf>,
+    /// The cache of packages, layers and frames [default: `build-images` in the user's cache directory]
+    #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_STORE", value_hint = ValueHint::DirPath)]
+    pub store: Option<PathBuf>,
+    /// Ask this mirror first for that archive; may be given more than once
+    #[arg(
+        long,
+        global = true,
+        value_name = "ARCHIVE=URI",
+        env = "BUILD_IMAGES_MIRROR",
+        value_delimiter = ' '
+    )]
+    pub mirror: Vec<String>,
+    /// Threads for unpacking and compressing [default: one per core]
+    #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Build trees in this directory instead of in memory
+    #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_SCRATCH", value_hint = ValueHint::DirPath)]
+    pub scratch: Option<PathBuf>,
+    /// Print no progress, only results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build images, the default
+    Build {
+        /// Images to build; all by default
+        #[arg(value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Check everything that can be known without network and without building
+    Check,
+    /// Lock what is not locked yet; moves nothing that is
+    Lock,
+    /// Move pins forward and print what changed
+    Update {
+        /// Archives and packages to move; everything by default
+        #[arg(value_name = "ARCHIVE|PACKAGE")]
+        names: Vec<String>,
+        /// Print what would change, write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the images, or one of them in full
+    Show {
+        /// The image
+        image: Option<String>,
+        /// Name each layer, its key, whether it is there, and what made it stale
+        #[arg(long, requires = "image")]
+        plan: bool,
+    },
+    /// Print the container configuration of an image, nothing else
+    Config {
+        /// The image
+        image: String,
+    },
+    /// Compare two locks, or two artifacts
+    Diff {
+        /// A lock, or an artifact's directory or archive
+        #[arg(value_hint = ValueHint::AnyPath)]
+        old: PathBuf,
+        /// The other one
+        #[arg(value_hint = ValueHint::AnyPath)]
+        new: PathBuf,
+    },
+    /// Explain which chain of dependencies brings a package into an image
+    Why {
+        /// The image
+        image: String,
+        /// The package
+        package: String,
+    },
+    /// Check an artifact against its manifest
+    Verify {
+        /// An artifact's directory or archive
+        #[arg(value_hint = ValueHint::AnyPath)]
+        path: PathBuf,
+        /// Build it again from nothing and compare every byte
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// Drop from the store what no result refers to
+    Gc {
+        /// Print what would be dropped, drop nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Keep what was used in the last N days
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        keep_days: u32,
+    },
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema {
+        /// Which file
+        kind: SchemaKind,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Files that have a JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    /// `recipes/<name>/recipe.toml`
+    Recipe,
+    /// `images/<name>.toml`
+    Image,
+    /// `images/site.toml`
+    Site,
+}

@@ -1,0 +1,209 @@
+//! From arguments to a command, and from its outcome to the screen and an exit code.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{CommandFactory as _, Parser as _};
+use jiff::Timestamp;
+
+use super::args::{Cli, Command, Global, SchemaKind};
+use super::progress::{Bars, Lines, Quiet};
+use super::show;
+use crate::commands::{self, CommandError, Options, Session};
+use crate::model;
+use crate::progress::Reporter;
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report(&error, json);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away ends the program without a complaint.
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(CommandError::failed("cannot write to standard output", &error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn warn(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// Whether standard error takes colours.
+fn colour() -> bool {
+    io::stderr().is_terminal()
+        && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+pub(super) fn report(error: &CommandError, json: bool) {
+    match error {
+        CommandError::Project(diagnostics) if json => {
+            warn(&serde_json::to_string_pretty(diagnostics).unwrap_or_else(|error| error.to_string()));
+        }
+        CommandError::Project(diagnostics) => {
+            warn(diagnostics.render(colour()).trim_end());
+            let (errors, _) = diagnostics.count();
+            let plural = if errors == 1 { "" } else { "s" };
+            warn(&format!("\nerror: {errors} problem{plural} in the project; nothing was built or written"));
+        }
+        error => {
+            let label = if colour() { "\x1b[1;31merror\x1b[0m" } else { "error" };
+            warn(&format!("{label}: {error}"));
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<u8, CommandError> {
+    let Cli { command, images, global } = cli;
+    if command.is_some() && !images.is_empty() {
+        let message = format!("`{}` stands before the command; give images after it", images.join(" "));
+        return Err(CommandError::Usage(message));
+    }
+    match command {
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "build-images", &mut script);
+            return print(&String::from_utf8_lossy(&script)).map(|()| 0);
+        }
+        Some(Command::Man) => {
+            return print(&super::man::page()?).map(|()| 0);
+        }
+        Some(Command::Schema { kind }) => {
+            let kind = match kind {
+                SchemaKind::Recipe => model::Kind::Recipe,
+                SchemaKind::Image => model::Kind::Image,
+                SchemaKind::Site => model::Kind::Site,
+            };
+            return print(&format!("{:#}\n", model::schema(kind))).map(|()| 0);
+        }
+        Some(Command::Diff { old, new }) => return show::diff(&old, &new, global.json),
+        _ => {}
+    }
+    let cancel = Arc::new(AtomicBool::new(false));
+    watch_signals(&cancel)?;
+    let reporter = reporter(&global);
+    let session = Session::open(options(&global)?, reporter.as_ref(), &cancel)?;
+    match command {
+        None => show::build(&session, &images, global.json),
+        Some(Command::Build { images }) => show::build(&session, &images, global.json),
+        Some(Command::Check) => show::check(&session, global.json),
+        Some(Command::Lock) => show::lock(commands::lock(&session)?, "nothing to lock", global.json),
+        Some(Command::Update { names, dry_run }) => {
+            show::lock(commands::update(&session, &names, dry_run)?, "everything is up to date", global.json)
+        }
+        Some(Command::Show { image: None, .. }) => show::images(&session, global.json),
+        Some(Command::Show { image: Some(image), plan }) => show::image(&session, &image, plan, global.json),
+        Some(Command::Config { image }) => show::config(&session, &image, global.json),
+        Some(Command::Why { image, package }) => show::why(&session, &image, &package, global.json),
+        Some(Command::Verify { path, rebuild }) => show::verify(&session, &path, rebuild, global.json),
+        Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
+        Some(Command::Completions { .. } | Command::Man | Command::Schema { .. } | Command::Diff { .. }) => {
+            Ok(0)
+        }
+    }
+}
+
+/// The first signal asks the work to stop, a second one ends the program at once; the sandbox dies with it.
+fn watch_signals(cancel: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let watched = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(cancel))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(cancel)));
+        watched.map_err(|error| CommandError::failed("cannot watch for signals", &error))?;
+    }
+    Ok(())
+}
+
+fn reporter(global: &Global) -> Box<dyn Reporter> {
+    if global.quiet {
+        Box::new(Quiet)
+    } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb") {
+        Box::new(Bars::new())
+    } else {
+        Box::new(Lines::default())
+    }
+}
+
+fn options(global: &Global) -> Result<Options, CommandError> {
+    let fail = |what: &str, error: io::Error| CommandError::failed(what, &error);
+    let here = env::current_dir().map_err(|error| fail("cannot tell the current directory", error))?;
+    let root = match &global.root {
+        Some(root) => here.join(root),
+        None => find_project(&here).ok_or_else(|| {
+            CommandError::Usage(format!(
+                "there is no `images/` directory in `{}` or above it; run this inside a project, or say --root DIR",
+                here.display()
+            ))
+        })?,
+    };
+    if !root.join("images").is_dir() {
+        return Err(CommandError::Usage(format!("`{}` has no directory `images/`", root.display())));
+    }
+    let results = global.result.as_ref().map_or_else(|| root.join("result"), |path| here.join(path));
+    let store = match &global.store {
+        Some(store) => here.join(store),
+        None => default_store()?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Options {
+        root,
+        results,
+        store,
+        mirrors: mirrors(&global.mirror)?,
+        host: PathBuf::from("/"),
+        jobs: global.jobs.map_or(cores, usize::from),
+        scratch: global.scratch.as_ref().map(|path| here.join(path)),
+        proxy: ["http_proxy", "HTTP_PROXY"]
+            .iter()
+            .find_map(|name| env::var(name).ok())
+            .filter(|p| !p.is_empty()),
+        now: Timestamp::now(),
+        program: env::current_exe().map_err(|error| fail("cannot tell where this program is", error))?,
+    })
+}
+
+fn find_project(here: &Path) -> Option<PathBuf> {
+    let project = |directory: &&Path| directory.join("images").is_dir() && directory.join("recipes").is_dir();
+    here.ancestors().find(project).map(Path::to_owned)
+}
+
+fn default_store() -> Result<PathBuf, CommandError> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    let cache = cache.ok_or_else(|| {
+        CommandError::Usage("neither XDG_CACHE_HOME nor HOME is set; say --store DIR".to_owned())
+    })?;
+    Ok(cache.join("build-images"))
+}
+
+fn mirrors(given: &[String]) -> Result<BTreeMap<String, Vec<String>>, CommandError> {
+    let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for text in given.iter().filter(|text| !text.is_empty()) {
+        let usage = |why: &str| CommandError::Usage(format!("--mirror {text}: {why}; write ARCHIVE=URI"));
+        let (archive, uri) = text.split_once('=').ok_or_else(|| usage("there is no `=`"))?;
+        if !["http://", "https://", "file:///"].iter().any(|scheme| uri.starts_with(scheme)) {
+            return Err(usage("the URI begins with none of http://, https:// and file:///"));
+        }
+        let uri = if uri.ends_with('/') { uri.to_owned() } else { format!("{uri}/") };
+        mirrors.entry(archive.to_owned()).or_default().push(uri);
+    }
+    Ok(mirrors)
+}

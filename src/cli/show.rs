@@ -1,0 +1,422 @@
+//! How the outcome of each command looks.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::run::{print, report};
+use super::table::{bytes, table};
+use crate::apt::lockfile::{Lock, LockedPackage};
+use crate::artifact::ResultDirectory;
+use crate::commands::{self, Built, CommandError, Done, LockDiff, Locked, PackageChange, Session};
+use crate::model::image::{Address, Image};
+
+fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string_pretty(value);
+    print(&(text.map_err(|error| CommandError::failed("cannot print JSON", &error))? + "\n"))
+}
+
+/// `path` as seen from where the user is, when that is shorter.
+fn nearby(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+pub(super) fn build(session: &Session, images: &[String], as_json: bool) -> Result<u8, CommandError> {
+    let outcomes = commands::build(session, images)?;
+    let mut code = 0;
+    let mut rows = Vec::new();
+    let mut values = Vec::new();
+    let mut failures = Vec::new();
+    for (image, outcome) in &outcomes {
+        match outcome {
+            Ok(built) => {
+                rows.push(row(built));
+                values.push(json!(built));
+            }
+            Err(error) => {
+                code = code.max(error.exit_code());
+                let failed =
+                    if matches!(error, CommandError::Interrupted) { "interrupted" } else { "failed" };
+                let mut cells = vec![image.clone(), failed.to_owned()];
+                cells.resize(6, String::new());
+                rows.push(cells);
+                values.push(json!({ "image": image, "done": failed, "error": error.to_string() }));
+                failures.push(error);
+            }
+        }
+    }
+    if as_json {
+        print_json(&values)?;
+    } else {
+        let heading = [
+            ("image", false),
+            ("done", false),
+            ("archive", false),
+            ("size", true),
+            ("packages", true),
+            ("seconds", true),
+        ];
+        print(&table(&heading, &rows))?;
+    }
+    let mut interrupted = false;
+    for error in failures {
+        // An interrupt is said once, however many images it stopped.
+        if !(matches!(error, CommandError::Interrupted) && std::mem::replace(&mut interrupted, true)) {
+            report(error, as_json);
+        }
+    }
+    Ok(code)
+}
+
+fn row(built: &Built) -> Vec<String> {
+    let done = match &built.done {
+        Done::Unchanged => "nothing changed".to_owned(),
+        Done::Built { layers_built: 0, frames_compressed, frames_reused, .. } => {
+            format!("built, {frames_compressed} of {} frames new", frames_compressed + frames_reused)
+        }
+        Done::Built { layers_built, layers_reused: 0, .. } => format!("built, {layers_built} layers"),
+        Done::Built { layers_built, layers_reused, .. } => {
+            format!("built, {layers_built} of {} layers", layers_built + layers_reused)
+        }
+    };
+    vec![
+        built.image.clone(),
+        done,
+        nearby(&built.archive),
+        bytes(built.size),
+        built.packages.to_string(),
+        format!("{:.2}", built.elapsed.as_secs_f64()),
+    ]
+}
+
+pub(super) fn check(session: &Session, as_json: bool) -> Result<u8, CommandError> {
+    let lock = session.read_lock()?;
+    let stale = session.requests.stale(&lock.clone().unwrap_or_default());
+    for image in session.project.images.keys() {
+        session.evaluate(image)?;
+    }
+    let (images, recipes) = (session.project.images.len(), session.project.recipes.len());
+    if as_json {
+        print_json(&json!({ "images": images, "recipes": recipes, "stale": stale }))?;
+        return Ok(0);
+    }
+    let mut text = format!("{images} images and {recipes} recipes are right\n");
+    if lock.is_none() {
+        text.push_str("nothing is locked yet: `build-images lock` or the first build does it\n");
+    } else if stale.is_empty() {
+        text.push_str("the lock matches the recipes\n");
+    } else {
+        text.push_str("the lock is stale; `build-images lock` or the next build mends it:\n");
+        for stale in &stale {
+            let _ = writeln!(text, "  {stale}");
+        }
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+pub(super) fn lock(locked: Locked, unchanged: &str, as_json: bool) -> Result<u8, CommandError> {
+    let Locked { lock, diff, stale } = locked;
+    if as_json {
+        print_json(&json!({ "stale": stale, "diff": diff, "packages": lock.package.len() }))?;
+        return Ok(0);
+    }
+    let mut text = String::new();
+    for stale in &stale {
+        let _ = writeln!(text, "was stale: {stale}");
+    }
+    if diff.is_empty() && stale.is_empty() {
+        let _ = writeln!(text, "{unchanged}: {} packages locked", lock.package.len());
+    } else {
+        text.push_str(&diff_text(&diff));
+        let _ = writeln!(text, "{} packages locked", lock.package.len());
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+/// A package diff as people read it, one package a line.
+fn diff_text(diff: &LockDiff) -> String {
+    let mut rows = Vec::new();
+    let mut add = |sign: &str, changes: &[PackageChange]| {
+        for PackageChange { package, old, new } in changes {
+            let versions = match (old, new) {
+                (Some(old), Some(new)) if old == new => format!("{old} is another .deb now"),
+                (Some(old), Some(new)) => format!("{old} -> {new}"),
+                (old, new) => old.as_ref().or(new.as_ref()).cloned().unwrap_or_default(),
+            };
+            rows.push(vec![sign.to_owned(), package.clone(), versions]);
+        }
+    };
+    add("+", &diff.added);
+    add("-", &diff.removed);
+    add("~", &diff.changed);
+    add("!", &diff.replaced);
+    let mut text = if rows.is_empty() {
+        "no package changes\n".to_owned()
+    } else {
+        let aligned = table(&[("", false), ("package", false), ("version", false)], &rows);
+        aligned.lines().skip(1).map(|line| format!("{line}\n")).collect()
+    };
+    for suite in &diff.suites {
+        let date = |date: &Option<String>| date.clone().unwrap_or_else(|| "nothing".to_owned());
+        let _ = writeln!(text, "{}: {} -> {}", suite.suite, date(&suite.old), date(&suite.new));
+    }
+    text
+}
+
+fn address(image: &Image) -> String {
+    match &image.container.address {
+        Address::Static { address, prefix, .. } => format!("{address}/{prefix}"),
+        Address::Dhcp => "dhcp".to_owned(),
+    }
+}
+
+/// Everything that is known of an image without building it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    image: &'a Image,
+    packages: Vec<LockedPackage>,
+    archive: Option<PathBuf>,
+    size: Option<u64>,
+    sha256: Option<String>,
+}
+
+fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result<Shown<'a>, CommandError> {
+    let mut packages: Vec<LockedPackage> = Vec::new();
+    if let Some(lock) = lock {
+        for length in (1..=image.recipes.len()).rev() {
+            let Some(set) = lock.set(&image.recipes[..length]) else { continue };
+            packages.extend(set.packages.iter().filter_map(|member| lock.package(member)).cloned());
+            if set.alone {
+                break;
+            }
+        }
+    }
+    packages.sort();
+    let result = ResultDirectory::new(&session.options.results, &image.name);
+    let manifest = result.manifest()?;
+    Ok(Shown {
+        image,
+        packages,
+        archive: manifest.as_ref().map(|manifest| result.path().join(&manifest.archive.file)),
+        size: manifest.as_ref().map(|manifest| manifest.archive.size),
+        sha256: manifest.as_ref().map(|manifest| manifest.archive.sha256.to_string()),
+    })
+}
+
+pub(super) fn images(session: &Session, as_json: bool) -> Result<u8, CommandError> {
+    let lock = session.read_lock()?;
+    let shown: Vec<_> = session
+        .project
+        .images
+        .values()
+        .map(|image| shown(session, image, lock.as_ref()))
+        .collect::<Result<_, _>>()?;
+    if as_json {
+        print_json(&shown)?;
+        return Ok(0);
+    }
+    let rows: Vec<_> = shown
+        .iter()
+        .map(|shown| {
+            let container = &shown.image.container;
+            vec![
+                shown.image.name.clone(),
+                container.vmid.to_string(),
+                address(shown.image),
+                container.domain.clone(),
+                shown.image.recipes.join(" + "),
+                if shown.packages.is_empty() { "-".to_owned() } else { shown.packages.len().to_string() },
+                shown.size.map_or_else(|| "-".to_owned(), bytes),
+            ]
+        })
+        .collect();
+    let heading = [
+        ("image", false),
+        ("vmid", true),
+        ("address", false),
+        ("domain", false),
+        ("recipes", false),
+        ("packages", true),
+        ("size", true),
+    ];
+    print(&table(&heading, &rows))?;
+    Ok(0)
+}
+
+fn find<'a>(session: &'a Session, image: &str) -> Result<&'a Image, CommandError> {
+    let name = session.select(&[image.to_owned()])?;
+    let found = name.first().and_then(|name| session.project.images.get(name));
+    found.ok_or_else(|| CommandError::Usage(format!("there is no image `{image}`")))
+}
+
+pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) -> Result<u8, CommandError> {
+    let image = find(session, name)?;
+    let lock = session.read_lock()?;
+    if plan {
+        return show_plan(session, name, lock.as_ref().ok_or(CommandError::NoLock)?, as_json);
+    }
+    let shown = shown(session, image, lock.as_ref())?;
+    if as_json {
+        print_json(&shown)?;
+        return Ok(0);
+    }
+    let container = &image.container;
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(text, "{label:<12} {value}");
+    };
+    line("image", &image.name);
+    line("description", &image.description);
+    line("recipes", &image.recipes.join(" + "));
+    line("vmid", &container.vmid.to_string());
+    line("address", &address(image));
+    line("domain", &container.domain);
+    line("cores", &container.cores.to_string());
+    line("memory", &format!("{} MiB, swap {} MiB", container.memory, container.swap));
+    line("disk", &format!("{} GiB", container.disk));
+    for mount in &image.mounts {
+        let how = if mount.read_only { " (read-only)" } else { "" };
+        line("mount", &format!("{} on {}{how}", mount.source, mount.target));
+    }
+    if let (Some(archive), Some(size)) = (&shown.archive, shown.size) {
+        line("archive", &format!("{} ({})", nearby(archive), bytes(size)));
+    }
+    line("packages", &shown.packages.len().to_string());
+    for package in &shown.packages {
+        let _ = writeln!(text, "  {} {} {}", package.name, package.version, package.architecture);
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+fn show_plan(session: &Session, name: &str, lock: &Lock, as_json: bool) -> Result<u8, CommandError> {
+    let plan = session.plan(name, lock)?;
+    let layers: Vec<_> = plan
+        .stages
+        .iter()
+        .map(|stage| {
+            let there = session.store.contains(crate::store::Kind::Layer, stage.key);
+            json!({
+                "recipes": stage.recipes,
+                "key": stage.key,
+                "packages": stage.packages.len(),
+                "there": there,
+            })
+        })
+        .collect();
+    if as_json {
+        print_json(&json!({ "image": name, "plan": plan.key, "layers": layers }))?;
+        return Ok(0);
+    }
+    let rows: Vec<_> = plan
+        .stages
+        .iter()
+        .map(|stage| {
+            let there = session.store.contains(crate::store::Kind::Layer, stage.key);
+            vec![
+                stage.recipes.join(" + "),
+                stage.packages.len().to_string(),
+                if there { "there" } else { "to build" }.to_owned(),
+                stage.key.to_string(),
+            ]
+        })
+        .collect();
+    let heading = [("layer", false), ("packages", true), ("state", false), ("key", false)];
+    print(&format!("plan {}\n{}", plan.key, table(&heading, &rows)))?;
+    Ok(0)
+}
+
+pub(super) fn config(session: &Session, name: &str, as_json: bool) -> Result<u8, CommandError> {
+    let image = find(session, name)?;
+    let text = crate::pve::config_for(image, &session.project.site).to_text();
+    if as_json {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let settings: serde_json::Map<_, _> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .collect();
+        print_json(
+            &json!({ "image": name, "vmid": image.container.vmid, "settings": settings, "text": text }),
+        )?;
+    } else {
+        print(&text)?;
+    }
+    Ok(0)
+}
+
+pub(super) fn why(session: &Session, name: &str, package: &str, as_json: bool) -> Result<u8, CommandError> {
+    let image = find(session, name)?;
+    let lock = session.read_lock()?.ok_or(CommandError::NoLock)?;
+    let chain = commands::why(&lock, name, &image.recipes, package)
+        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    if as_json {
+        print_json(&chain)?;
+        return Ok(0);
+    }
+    let mut text = String::new();
+    for (depth, link) in chain.iter().enumerate() {
+        let indent = "  ".repeat(depth);
+        let _ = match &link.by {
+            Some(by) => {
+                writeln!(text, "{indent}{} {}: {} of {by}", link.package, link.version, link.reason)
+            }
+            None => {
+                writeln!(
+                    text,
+                    "{indent}{} {}: {} by recipe {}",
+                    link.package, link.version, link.reason, link.recipe
+                )
+            }
+        };
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+pub(super) fn diff(old: &Path, new: &Path, as_json: bool) -> Result<u8, CommandError> {
+    let diff = commands::diff(old, new)?;
+    if as_json {
+        print_json(&diff)?;
+        return Ok(0);
+    }
+    print(&diff_text(&diff.lock))?;
+    Ok(0)
+}
+
+pub(super) fn verify(
+    session: &Session,
+    path: &Path,
+    rebuild: bool,
+    as_json: bool,
+) -> Result<u8, CommandError> {
+    let verified = commands::verify(session, path, rebuild)?;
+    if as_json {
+        print_json(&verified)?;
+    } else {
+        print(&verified.text())?;
+    }
+    Ok(if verified.good() { 0 } else { 1 })
+}
+
+pub(super) fn gc(
+    session: &Session,
+    dry_run: bool,
+    keep_days: u32,
+    as_json: bool,
+) -> Result<u8, CommandError> {
+    let swept = commands::gc(session, dry_run, keep_days, SystemTime::now())?;
+    if as_json {
+        print_json(&swept)?;
+        return Ok(0);
+    }
+    let verb = if dry_run { "would drop" } else { "dropped" };
+    print(&format!("{verb} {} objects, {}; {} are in use\n", swept.objects, bytes(swept.bytes), swept.kept))?;
+    Ok(0)
+}

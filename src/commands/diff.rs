@@ -1,0 +1,143 @@
+//! `diff`: two locks, package by package.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::CommandError;
+use super::session::read_lock;
+use crate::apt::lockfile::Lock;
+
+/// What is different between two locks or two artifacts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diff {
+    /// Packages and suites.
+    pub lock: LockDiff,
+}
+
+/// Compares two lock files.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn diff(old: &Path, new: &Path) -> Result<Diff, CommandError> {
+    let read = |path: &Path| {
+        read_lock(path)?.ok_or_else(|| CommandError::Usage(format!("there is no `{}`", path.display())))
+    };
+    Ok(Diff { lock: diff_locks(&read(old)?, &read(new)?) })
+}
+
+/// What is different between two locks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LockDiff {
+    /// Packages that only the new lock has.
+    pub added: Vec<PackageChange>,
+    /// Packages that only the old lock has.
+    pub removed: Vec<PackageChange>,
+    /// Packages with other versions.
+    pub changed: Vec<PackageChange>,
+    /// Packages of the same version whose .deb is another one: never right for Debian's archives.
+    pub replaced: Vec<PackageChange>,
+    /// Suites whose signed state is another one.
+    pub suites: Vec<SuiteChange>,
+}
+
+/// One package of a [`LockDiff`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PackageChange {
+    /// Its name, with `:architecture` unless that is the machine's own or `all`.
+    pub package: String,
+    /// The old version or versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<String>,
+    /// The new version or versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<String>,
+}
+
+/// One suite of a [`LockDiff`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SuiteChange {
+    /// Archive and suite.
+    pub suite: String,
+    /// The old date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<String>,
+    /// The new date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<String>,
+}
+
+impl LockDiff {
+    /// Whether the two locks give the same images.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether both lock the same packages.
+    pub fn same_packages(&self) -> bool {
+        self.added.is_empty()
+            && self.removed.is_empty()
+            && self.changed.is_empty()
+            && self.replaced.is_empty()
+    }
+}
+
+/// What changed from `old` to `new`.
+pub fn diff_locks(old: &Lock, new: &Lock) -> LockDiff {
+    let (before, after) = (versions(old), versions(new));
+    let mut diff = LockDiff::default();
+    for (name, (version, hashes)) in &before {
+        match after.get(name) {
+            None => diff.removed.push(change(name, Some(version), None)),
+            Some((other, _)) if other != version => {
+                diff.changed.push(change(name, Some(version), Some(other)))
+            }
+            Some((_, other)) if other != hashes => {
+                diff.replaced.push(change(name, Some(version), Some(version)))
+            }
+            Some(_) => {}
+        }
+    }
+    let new_ones = after.iter().filter(|(name, _)| !before.contains_key(*name));
+    diff.added = new_ones.map(|(name, (version, _))| change(name, None, Some(version))).collect();
+    let (before, after) = (dates(old), dates(new));
+    let suites: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    for suite in suites {
+        let (old, new) = (before.get(suite), after.get(suite));
+        if old != new {
+            let date = |entry: Option<&(String, String)>| entry.map(|(date, _)| date.clone());
+            diff.suites.push(SuiteChange { suite: suite.clone(), old: date(old), new: date(new) });
+        }
+    }
+    diff
+}
+
+fn change(name: &str, old: Option<&String>, new: Option<&String>) -> PackageChange {
+    PackageChange { package: name.to_owned(), old: old.cloned(), new: new.cloned() }
+}
+
+/// Versions and hashes by package; several versions of one package are joined.
+fn versions(lock: &Lock) -> BTreeMap<String, (String, Vec<String>)> {
+    let mut versions: BTreeMap<String, (Vec<&str>, Vec<String>)> = BTreeMap::new();
+    for package in &lock.package {
+        let name = match package.architecture.as_str() {
+            "all" | "amd64" => package.name.clone(),
+            other => format!("{}:{other}", package.name),
+        };
+        let entry = versions.entry(name).or_default();
+        entry.0.push(&package.version);
+        entry.1.push(package.sha256.to_string());
+    }
+    versions.into_iter().map(|(name, (versions, hashes))| (name, (versions.join(", "), hashes))).collect()
+}
+
+fn dates(lock: &Lock) -> BTreeMap<String, (String, String)> {
+    let suites =
+        lock.archive.iter().flat_map(|archive| archive.suite.iter().map(move |suite| (archive, suite)));
+    suites
+        .map(|(archive, suite)| {
+            (format!("{} {}", archive.name, suite.name), (suite.date.clone(), suite.inrelease.to_string()))
+        })
+        .collect()
+}

@@ -1,0 +1,236 @@
+//! Rules for the recipes of one image together.
+
+use std::collections::BTreeMap;
+
+use super::accounts::Kind;
+use super::mounts::PlacedMount;
+use super::recipe::{Made, RecipeDraft};
+use crate::model::accounts;
+use crate::model::diagnostics::Diagnostics;
+use crate::model::image::Mount;
+use crate::model::source::Place;
+use crate::model::words;
+
+type Recipes<'r> = [(&'r RecipeDraft, Place)];
+
+/// Checks everything that recipes of one image can do to one another and to its mounts.
+///
+/// Unless `all_known`, a recipe is missing or could not be read, and nothing is said of names that it may declare.
+pub fn check(recipes: &Recipes<'_>, all_known: bool, mounts: &[PlacedMount], problems: &mut Diagnostics) {
+    suites(recipes, problems);
+    declared(recipes, problems);
+    if all_known {
+        mentions(recipes, problems);
+    }
+    paths(recipes, mounts, problems);
+    units(recipes, problems);
+    ports(recipes, problems);
+}
+
+/// Makes a mount of each recipe's state: below `<state>/<image>`, or that directory itself when there is one state.
+///
+/// A `[[mount]]` with the state's path as its target takes the place of the automatic one.
+pub fn state_mounts(
+    image: &str,
+    state: Option<&str>,
+    recipes: &Recipes<'_>,
+    mounts: &mut Vec<PlacedMount>,
+    problems: &mut Diagnostics,
+) {
+    let Some(directory) = state else { return };
+    let mut automatic = Vec::new();
+    for (draft, _) in recipes {
+        for (state, place) in draft.recipe.state.iter().zip(&draft.states) {
+            let Some(own) = mounts.iter_mut().find(|own| own.mount.target == state.path) else {
+                automatic.push((state, place));
+                continue;
+            };
+            own.mount.state = Some(state.path.clone());
+            if own.mount.read_only {
+                problems
+                    .error(&own.place, format!("the state `{}` is on a read-only mount", state.path))
+                    .related(place, "declared as state here")
+                    .help("leave `read-only` out");
+            }
+        }
+    }
+    let several = automatic.len() > 1;
+    let mut names: BTreeMap<String, &Place> = BTreeMap::new();
+    for (state, place) in automatic {
+        let name = String::from_utf8_lossy(state.path.name()).into_owned();
+        let source =
+            if several { format!("{directory}/{image}/{name}") } else { format!("{directory}/{image}") };
+        if several && let Some(first) = names.insert(name.clone(), place) {
+            problems
+                .error(place, format!("two states of the image `{image}` would share `{source}` on the node"))
+                .related(first, "the other one")
+                .help(format!(
+                    "give one a `[[mount]]` of its own in `images/{image}.toml`, with its path as target"
+                ));
+        }
+        let mount =
+            Mount { source, target: state.path.clone(), read_only: false, state: Some(state.path.clone()) };
+        mounts.push(PlacedMount { mount, place: place.clone() });
+    }
+}
+
+fn suites(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
+    let Some(base) = recipes.first().map(|(draft, _)| draft) else { return };
+    let (Some(release), Some(place)) = (&base.recipe.release, &base.release) else { return };
+    for (draft, _) in recipes {
+        for (suite, at) in &draft.suites {
+            let fits = suite
+                .strip_prefix(release.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+            if !fits {
+                let problem =
+                    problems.error(at, format!("the suite `{suite}` is not one of the release `{release}`"));
+                problem.related(place, "the base's release");
+                match suite.split_once('-') {
+                    Some((_, rest)) => problem.help(format!("write `{release}-{rest}` or `{release}`")),
+                    None => problem.help(format!("write `{release}` or `{release}-…`")),
+                };
+            }
+        }
+    }
+}
+
+fn declared(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
+    let mut names: BTreeMap<(Kind, &str), &Place> = BTreeMap::new();
+    let mut ids: BTreeMap<(Kind, u32), (&str, &Place, bool)> = BTreeMap::new();
+    for account in recipes.iter().flat_map(|(draft, _)| &draft.accounts) {
+        let word = account.kind.word();
+        if let Some(first) = names.insert((account.kind, &account.name), &account.place) {
+            problems
+                .error(&account.place, format!("the {word} `{}` is declared twice", account.name))
+                .related(first, "first here")
+                .help("declare it in one recipe only; the others of the image can use its name");
+            continue;
+        }
+        let Some((id, place)) = &account.id else { continue };
+        let Some((other, first, implicit)) =
+            ids.insert((account.kind, *id), (&account.name, place, account.implicit))
+        else {
+            continue;
+        };
+        // Two users with one id are reported; their own groups follow from them.
+        if !(implicit && account.implicit) {
+            problems
+                .error(place, format!("the {word}s `{other}` and `{}` have the same id {id}", account.name))
+                .related(first, format!("the id of `{other}`"))
+                .help("give each an id of its own");
+        }
+    }
+}
+
+fn mentions(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
+    let known = |kind: Kind| {
+        let declared = recipes.iter().flat_map(|(draft, _)| &draft.accounts);
+        declared.filter(move |account| account.kind == kind).map(|account| account.name.as_str())
+    };
+    for mention in recipes.iter().flat_map(|(draft, _)| &draft.mentions) {
+        let (word, id, base) = match mention.kind {
+            Kind::User => ("user", "uid", accounts::user(&mention.name)),
+            Kind::Group => ("group", "gid", accounts::group(&mention.name)),
+        };
+        if base.is_some() || known(mention.kind).any(|name| name == mention.name) {
+            continue;
+        }
+        let problem = problems.error(
+            &mention.place,
+            format!(
+                "there is no {word} `{}` in this image's recipes or in Debian's base system",
+                mention.name
+            ),
+        );
+        let good = known(mention.kind).filter(|name| words::account(name).is_ok());
+        match words::nearest(&mention.name, good) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help(format!(
+                "declare it: `[[{word}]]` with `name = \"{}\"` and a `{id}`; a package's own {word}s too must be pinned to be used",
+                mention.name
+            )),
+        };
+    }
+}
+
+fn paths(recipes: &Recipes<'_>, mounts: &[PlacedMount], problems: &mut Diagnostics) {
+    let mut made = BTreeMap::new();
+    for claim in recipes.iter().flat_map(|(draft, _)| &draft.claims) {
+        let first = made.entry(&claim.path).or_insert(claim);
+        let same = matches!((&first.made, &claim.made), (Made::Directory(a), Made::Directory(b)) if a == b);
+        if std::ptr::eq(*first, claim) {
+            continue;
+        }
+        if !same || first.place.file == claim.place.file {
+            let problem = problems.error(&claim.place, format!("`{}` is made twice", claim.path));
+            problem
+                .label(format!("as a {}", claim.made.described()))
+                .related(&first.place, format!("first as a {}", first.made.described()));
+            match (&first.made, &claim.made) {
+                (Made::Directory(_), Made::Directory(_)) if !same => {
+                    problem.help("give both the same owner, group and mode, or leave one out")
+                }
+                (Made::State, Made::Directory(_)) | (Made::Directory(_), Made::State) => {
+                    problem.help("leave the directory out: a state directory is made for you")
+                }
+                _ => problem.help("leave one out"),
+            };
+        }
+    }
+    for (path, claim) in &made {
+        for above in path.ancestors().skip(1) {
+            if let Some(parent) = made.get(&above)
+                && matches!(parent.made, Made::File | Made::Link)
+            {
+                problems
+                    .error(&claim.place, format!("`{path}` needs `{above}` to be a directory"))
+                    .related(&parent.place, format!("it is a {}", parent.made.word()))
+                    .help("choose another path for one of them");
+            }
+        }
+        for placed in mounts {
+            let target = &placed.mount.target;
+            let only_mount_point =
+                **path == *target && matches!(claim.made, Made::Directory(_) | Made::State);
+            if path.is_within(target) && !only_mount_point {
+                problems
+                    .error(&claim.place, format!("`{path}` is hidden by the mount on `{target}`"))
+                    .related(&placed.place, "mounted here")
+                    .help(match claim.made {
+                        Made::Directory(_) => "have a unit make it when it starts, where it is absent",
+                        _ => "ship it elsewhere, as below `/usr/share`, and have a unit copy it where it is absent",
+                    });
+            }
+        }
+    }
+}
+
+fn units(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
+    let mut seen: BTreeMap<&str, (&str, &Place)> = BTreeMap::new();
+    for (name, verb, place) in recipes.iter().flat_map(|(draft, _)| &draft.units) {
+        let (first, other) = *seen.entry(name).or_insert((verb, place));
+        if first != *verb {
+            problems
+                .error(place, format!("the unit `{name}` stands under both `{first}` and `{verb}`"))
+                .related(other, format!("under `{first}` here"))
+                .help("keep one; `mask` already means that it cannot be started");
+        }
+    }
+}
+
+fn ports(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
+    let mut seen: BTreeMap<u16, (&str, &Place)> = BTreeMap::new();
+    for (draft, _) in recipes {
+        let (Some(service), Some(place)) = (&draft.recipe.service, &draft.port) else { continue };
+        if let Some((other, first)) = seen.insert(service.port, (&draft.recipe.name, place)) {
+            problems
+                .error(
+                    place,
+                    format!("`{}` and `{other}` both listen on port {}", draft.recipe.name, service.port),
+                )
+                .related(first, format!("the port of `{other}`"))
+                .help("give one of them another port, in its own configuration too");
+        }
+    }
+}

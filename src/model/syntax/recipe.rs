@@ -1,0 +1,190 @@
+//! `recipes/<name>/recipe.toml` as written.
+
+use super::{List, Mode, Named, Optional, Required, table};
+
+table! {
+    /// A recipe: what goes into a root file system.
+    RawRecipe {
+        /// One line for people.
+        description: Required<String> = "description",
+        /// Debian's code name of the release, only in a recipe that is the first of an image (`trixie`).
+        release: Optional<String> = "release",
+        /// apt archives, by name. The lock uses the name; no two recipes of a project may share one.
+        archive: Named<RawArchive> = "archive",
+        /// What to install.
+        packages: Optional<RawPackages> = "packages",
+        /// Groups with a pinned id.
+        group: List<RawGroup> = "group",
+        /// Users with a pinned id.
+        user: List<RawUser> = "user",
+        /// Directories to make.
+        directory: List<RawDirectory> = "directory",
+        /// Files to write.
+        file: List<RawFile> = "file",
+        /// Symbolic links to make.
+        link: List<RawLink> = "link",
+        /// systemd units to enable, disable or mask.
+        units: Optional<RawUnits> = "units",
+        /// Directories whose contents outlive the image; each becomes a mount below the site's state directory.
+        state: List<RawState> = "state",
+        /// What the container offers over the network.
+        service: Optional<RawService> = "service",
+    }
+}
+
+table! {
+    /// One apt archive.
+    RawArchive {
+        /// URI of record, http or https. `{timestamp}` stands for the lock's time as YYYYMMDDTHHMMSSZ.
+        uri: Required<String> = "uri" ; { "pattern": "^https?://" },
+        /// Suites below `dists/`: the base recipe's release, or `<release>-…`.
+        suites: Required<TextList> = "suites",
+        /// Components of each suite.
+        components: Required<TextList> = "components",
+        /// Files below the recipe's `keys/` with OpenPGP certificates, armored or binary.
+        keys: Required<TextList> = "keys",
+        /// Fingerprints of the primary keys that may sign, 40 or 64 hex digits; blanks between them are ignored.
+        fingerprints: Required<TextList> = "fingerprints",
+    }
+}
+
+table! {
+    /// Packages to install.
+    RawPackages {
+        /// Debian package names.
+        install: List<String> = "install" ; { "uniqueItems": true },
+        /// Whether the packages that they recommend come too. Default: false.
+        recommends: Optional<bool> = "recommends" ; { "default": false },
+    }
+}
+
+table! {
+    /// A group with a pinned id.
+    RawGroup {
+        /// Its name.
+        name: Required<String> = "name" ; { "pattern": "^[a-z_][a-z0-9_-]{0,31}$" },
+        /// Its id inside the container; on the node it is 100000 more.
+        gid: Required<i64> = "gid" ; { "minimum": 101, "maximum": 59999 },
+    }
+}
+
+table! {
+    /// A user with a pinned id.
+    RawUser {
+        /// Its name.
+        name: Required<String> = "name" ; { "pattern": "^[a-z_][a-z0-9_-]{0,31}$" },
+        /// Its id inside the container; on the node it is 100000 more.
+        uid: Required<i64> = "uid" ; { "minimum": 100, "maximum": 59999 },
+        /// Its primary group. Default: a group of its own name, made with the same id when no recipe declares it.
+        group: Optional<String> = "group",
+        /// Its other groups.
+        groups: List<String> = "groups" ; { "uniqueItems": true },
+        /// Its home directory. Default: `/nonexistent`.
+        home: Optional<String> = "home" ; { "default": "/nonexistent" },
+        /// Its login shell. Default: `/usr/sbin/nologin`.
+        shell: Optional<String> = "shell" ; { "default": "/usr/sbin/nologin" },
+        /// The comment field of /etc/passwd. Default: empty.
+        comment: Optional<String> = "comment" ; { "default": "" },
+    }
+}
+
+table! {
+    /// A directory to make.
+    RawDirectory {
+        /// Where.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// Owner by name. Default: root.
+        owner: Optional<String> = "owner" ; { "default": "root" },
+        /// Group by name. Default: the owner's primary group.
+        group: Optional<String> = "group",
+        /// Permission bits as a string of octal digits. Default: `"0755"`.
+        mode: Optional<Mode> = "mode" ; { "default": "0755" },
+    }
+}
+
+table! {
+    /// A file to write, with exactly one of `source`, `template` and `content`.
+    RawFile {
+        /// Where.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// A file below the recipe's `files/`, taken as it is.
+        source: Optional<String> = "source",
+        /// A Tera template below the recipe's `files/`.
+        template: Optional<String> = "template",
+        /// The text itself, taken as it is.
+        content: Optional<String> = "content",
+        /// Owner by name. Default: root.
+        owner: Optional<String> = "owner" ; { "default": "root" },
+        /// Group by name. Default: the owner's primary group.
+        group: Optional<String> = "group",
+        /// Permission bits as a string of octal digits. Default: `"0644"`.
+        mode: Optional<Mode> = "mode" ; { "default": "0644" },
+        /// Whether it may take the place of a file that a package ships. Default: false.
+        replace: Optional<bool> = "replace" ; { "default": false },
+    }
+}
+
+table! {
+    /// A symbolic link to make.
+    RawLink {
+        /// Where.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// What it points to, written into the link as it is.
+        target: Required<String> = "target",
+        /// Whether it may take the place of something a package ships. Default: false.
+        replace: Optional<bool> = "replace" ; { "default": false },
+    }
+}
+
+table! {
+    /// systemd units, by full name.
+    RawUnits {
+        /// Started at boot.
+        enable: List<String> = "enable" ; { "uniqueItems": true },
+        /// Not started at boot.
+        disable: List<String> = "disable" ; { "uniqueItems": true },
+        /// Cannot be started at all.
+        mask: List<String> = "mask" ; { "uniqueItems": true },
+    }
+}
+
+table! {
+    /// A directory whose contents outlive the image.
+    RawState {
+        /// Where the application keeps it.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// Owner by name. Default: root.
+        owner: Optional<String> = "owner" ; { "default": "root" },
+        /// Group by name. Default: the owner's primary group.
+        group: Optional<String> = "group",
+        /// Permission bits as a string of octal digits. Default: `"0750"`.
+        mode: Optional<Mode> = "mode" ; { "default": "0750" },
+        /// Whether it belongs into a backup. Default: true.
+        backup: Optional<bool> = "backup" ; { "default": true },
+    }
+}
+
+table! {
+    /// What the container offers over the network.
+    RawService {
+        /// TCP port of the web interface.
+        port: Required<i64> = "port" ; { "minimum": 1, "maximum": 65535 },
+        /// How to tell that it works. Default: `/` answers 200.
+        probe: Optional<RawProbe> = "probe",
+    }
+}
+
+table! {
+    /// An HTTP request whose answer shows that the application works.
+    RawProbe {
+        /// Path and query.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// Status codes that are good. Default: `[200]`.
+        status: List<i64> = "status" ; { "default": [200], "uniqueItems": true },
+        /// The body must be exactly this, when given.
+        body: Optional<String> = "body",
+    }
+}
+
+/// A list that must be there.
+pub type TextList = Vec<super::At<String>>;

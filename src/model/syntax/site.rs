@@ -1,0 +1,59 @@
+//! `images/site.toml` as written.
+
+use super::{Named, Optional, Required, table};
+
+table! {
+    /// The site: what all images of a project share.
+    RawSite {
+        /// DNS domain.
+        domain: Required<String> = "domain",
+        /// Time zone of the containers. Default: `Etc/UTC`.
+        timezone: Optional<String> = "timezone" ; { "default": "Etc/UTC" },
+        /// The network that the containers are in.
+        network: Required<RawNetwork> = "network",
+        /// The Proxmox node.
+        node: Required<RawNode> = "node",
+        /// Directories of the node.
+        directories: Required<RawDirectories> = "directories",
+        /// URIs to ask before an archive's URI of record, by archive name.
+        mirrors: Named<super::recipe::TextList> = "mirrors",
+    }
+}
+
+table! {
+    /// The network that the containers are in.
+    RawNetwork {
+        /// Bridge on the node.
+        bridge: Required<String> = "bridge" ; { "pattern": "^[A-Za-z0-9_.-]{1,15}$" },
+        /// Subnet with its prefix length.
+        subnet: Required<String> = "subnet",
+        /// Router inside the subnet.
+        gateway: Required<String> = "gateway" ; { "format": "ipv4" },
+        /// Name servers. Default: the gateway.
+        nameservers: super::List<String> = "nameservers" ; { "uniqueItems": true },
+        /// The reverse proxy's address, as the containers see it.
+        proxy: Required<String> = "proxy" ; { "format": "ipv4" },
+    }
+}
+
+table! {
+    /// The Proxmox node.
+    RawNode {
+        /// Where ssh reaches it.
+        host: Required<String> = "host",
+        /// Storage for root file systems.
+        storage: Required<String> = "storage",
+        /// Release of Proxmox VE it runs. Keys of the configuration that only newer nodes know are not used.
+        release: Required<String> = "release" ; { "pattern": "^[0-9]+[.][0-9]+$" },
+    }
+}
+
+table! {
+    /// Directories of the node.
+    RawDirectories {
+        /// Media that containers share.
+        media: Required<String> = "media" ; { "pattern": "^/" },
+        /// State of the applications, one directory an image.
+        state: Required<String> = "state" ; { "pattern": "^/" },
+    }
+}

@@ -1,0 +1,292 @@
+//! Small packages on top of a real base: scripts that misbehave, triggers, pins, what a second layer holds.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use build_images::build::stage::{Failure, Limits, StageError, StageJob, StagePackage};
+use build_images::digest::Sha256;
+use build_images::layer::Layer;
+use build_images::model::recipe::{Group, User};
+use build_images::store::{Kind, Store};
+use build_images::tree::{Contents as _, TreePath};
+
+use crate::machine::{self, EPOCH, Watch, import, job, run, run_until};
+use crate::packages;
+use crate::support::deb::Deb;
+use crate::support::require;
+
+/// The store of this test process and the key of its base layer; nothing without root or mirror.
+fn base() -> Option<&'static (Store, Sha256)> {
+    static BASE: OnceLock<Option<(Store, Sha256)>> = OnceLock::new();
+    let base = BASE.get_or_init(|| {
+        let fetched = if machine::ready() { packages::base()? } else { return None };
+        let store = Store::open(own_directory()).unwrap();
+        let packages = fetched.debs.iter().map(|path| import(&store, path)).collect();
+        let layer = run(&store, &job(packages, &[]), &Limits::default(), &Watch::new());
+        let key = layer.unwrap_or_else(|error| panic!("{error}")).key;
+        Some((store, key))
+    });
+    require("a Debian mirror in the host's apt configuration", base.is_some()).then_some(base.as_ref()?)
+}
+
+/// A directory for this process; those of processes that are gone are removed.
+fn own_directory() -> PathBuf {
+    for entry in fs::read_dir(packages::cache()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("store-");
+        if pid.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    packages::cache().join(format!("store-{}", std::process::id()))
+}
+
+fn store_deb(store: &Store, package: &Deb) -> StagePackage {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("deb");
+    fs::write(&path, package.build().bytes).unwrap();
+    import(store, &path)
+}
+
+fn on_top(store: &Store, parent: Sha256, packages: &[Deb]) -> StageJob {
+    let packages = packages.iter().map(|package| store_deb(store, package)).collect();
+    StageJob { parent: Some(parent), ..job(packages, &[]) }
+}
+
+fn quick() -> Limits {
+    Limits { script_seconds: 2, ..Limits::default() }
+}
+
+/// The failure of a stage that has to fail, and has to leave nothing.
+fn failure(store: &Store, job: &StageJob) -> Failure {
+    let error = run(store, job, &quick(), &Watch::new()).expect_err("the stage has to fail");
+    assert!(!store.contains(Kind::Layer, job.key()));
+    match error {
+        StageError::Failed(failure) => failure,
+        error => panic!("{error}"),
+    }
+}
+
+fn text(layer: &Layer, path: &str) -> String {
+    let node = layer.tree.get(&TreePath::new(path).unwrap()).unwrap_or_else(|| panic!("no {path}"));
+    String::from_utf8(layer.read(node.content().unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_second_layer_holds_only_what_is_new_and_leaves_the_rest_alone() {
+    let Some((store, base)) = base() else { return };
+    let package =
+        Deb::new("added", "1").file("/usr/share/added/file", "new").conffile("/etc/added.conf", "x");
+    let job = on_top(store, *base, &[package]);
+    let below = Layer::open(store, *base).unwrap();
+    let layer = run(store, &job, &quick(), &Watch::new()).unwrap_or_else(|error| panic!("{error}"));
+    let changed: Vec<_> = layer
+        .tree
+        .iter()
+        .filter(|(path, node)| below.tree.get(*path) != Some(*node))
+        .map(|(path, _)| path.to_string())
+        .collect();
+    insta::assert_snapshot!(changed.join("\n"), @r"
+    /etc/added.conf
+    /usr/share/added
+    /usr/share/added/file
+    /var/lib/apt/extended_states
+    /var/lib/dpkg/info/added.conffiles
+    /var/lib/dpkg/info/added.list
+    /var/lib/dpkg/info/added.md5sums
+    /var/lib/dpkg/status
+    /var/lib/dpkg/status-old
+    /var/log/dpkg.log
+    ");
+    assert!(below.tree.keys().all(|path| layer.tree.contains_key(path)));
+    let pack = fs::metadata(store.path(Kind::Layer, layer.key).join("pack")).unwrap().len();
+    assert!(pack < 2 << 20, "{pack}");
+    assert!(text(&layer, "var/lib/dpkg/status").contains("Package: added\nStatus: install ok installed\n"));
+    // The same inputs give the same bytes, but for dpkg's log, whose times the finishing step removes.
+    let again = tempfile::tempdir().unwrap();
+    let again = Store::open(again.path()).unwrap();
+    for (kind, name) in [(Kind::Layer, base), (Kind::Deb, &job.packages[0].sha256)] {
+        let (from, to) = (store.path(kind, name), again.path(kind, name));
+        assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+    }
+    let mut second = run(&again, &job, &quick(), &Watch::new()).unwrap().tree;
+    let mut first = layer.tree;
+    let log = TreePath::new("var/log/dpkg.log").unwrap();
+    assert!(first.remove(&log).is_some());
+    second.remove(&log);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn new_paths_activate_the_file_triggers_of_configured_packages() {
+    let Some((store, base)) = base() else { return };
+    let script = "#!/bin/sh\nset -e\nif [ \"$1\" = triggered ]; then echo \"$2\" >>/var/lib/watched; fi\n";
+    let watcher = Deb::new("watcher", "1")
+        .control_file(
+            "triggers",
+            "interest-noawait /usr/share/noawait\ninterest /usr/share/await\ninterest named\n",
+        )
+        .script("postinst", script);
+    let first = run(store, &on_top(store, *base, &[watcher]), &quick(), &Watch::new()).unwrap();
+    assert!(!first.tree.contains_key(&TreePath::new("var/lib/watched").unwrap()));
+    let actor = Deb::new("actor", "1")
+        .file("/usr/share/noawait/deep/file", "")
+        .file("/usr/share/await/file", "")
+        .control_file("triggers", "activate named\n");
+    let second = run(store, &on_top(store, first.key, &[actor]), &quick(), &Watch::new());
+    let second = second.unwrap_or_else(|error| panic!("{error}"));
+    let watched = text(&second, "var/lib/watched");
+    let mut activated: Vec<_> = watched.split_whitespace().collect();
+    activated.sort();
+    activated.dedup();
+    assert_eq!(activated, ["/usr/share/await", "/usr/share/noawait", "named"]);
+    let status = text(&second, "var/lib/dpkg/status");
+    assert!(status.contains("Package: actor\nStatus: install ok installed\n"), "{status}");
+    assert_eq!(text(&second, "var/lib/dpkg/triggers/Unincorp"), "");
+}
+
+#[test]
+fn scripts_find_the_same_environment_everywhere() {
+    let Some((store, base)) = base() else { return };
+    let script =
+        "#!/bin/sh\nset -e\nenv | grep -v ^DPKG_ | sort >/etc/env\nhostname >>/etc/env\npwd >>/etc/env\n";
+    let layer = run(
+        store,
+        &on_top(store, *base, &[Deb::new("environment", "1").script("postinst", script)]),
+        &quick(),
+        &Watch::new(),
+    );
+    insta::assert_snapshot!(text(&layer.unwrap(), "etc/env"), @r"
+    DEBCONF_NONINTERACTIVE_SEEN=true
+    DEBIAN_FRONTEND=noninteractive
+    HOME=/root
+    LC_ALL=C.UTF-8
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    PWD=/
+    SOURCE_DATE_EPOCH=1767225600
+    TERM=dumb
+    TZ=UTC
+    localhost
+    /
+    ");
+}
+
+#[test]
+fn a_failing_script_is_named_with_its_last_lines() {
+    let Some((store, base)) = base() else { return };
+    let script = "#!/bin/sh\nfor i in $(seq 30); do echo line $i; done\nexit 3\n";
+    for name in ["preinst", "postinst"] {
+        let job = on_top(store, *base, &[Deb::new("bad", "1").script(name, script), Deb::new("good", "1")]);
+        match failure(store, &job) {
+            Failure::Script { package, script, tail, .. } => {
+                assert_eq!((package.as_str(), script.as_str(), tail.len()), ("bad", name, 20));
+                assert!(tail.contains(&"line 30".to_owned()), "{tail:?}");
+            }
+            failure => panic!("{failure}"),
+        }
+    }
+}
+
+#[test]
+fn a_script_that_hangs_is_ended_and_named() {
+    let Some((store, base)) = base() else { return };
+    let script = "#!/bin/sh\necho waiting\nexec sleep 1000\n";
+    for name in ["preinst", "postinst"] {
+        let job = on_top(store, *base, &[Deb::new("slow", "1").script(name, script)]);
+        match failure(store, &job) {
+            Failure::Script { package, script, outcome, tail } => {
+                assert_eq!((package.as_str(), script.as_str()), ("slow", name));
+                assert!(outcome.starts_with("did not end within"), "{outcome}");
+                assert!(tail.contains(&"waiting".to_owned()), "{tail:?}");
+            }
+            failure => panic!("{failure}"),
+        }
+    }
+}
+
+#[test]
+fn paths_of_the_layer_below_are_kept_from_others() {
+    let Some((store, base)) = base() else { return };
+    let thief = Deb::new("thief", "1").file("/usr/bin/dpkg", "mine");
+    insta::assert_snapshot!(failure(store, &on_top(store, *base, &[thief])), @"package `thief` cannot write `/usr/bin/dpkg`: it belongs to package `dpkg`, and neither `Replaces` the other");
+    let alias = Deb::new("thief", "1").file("/bin/dpkg", "mine");
+    insta::assert_snapshot!(failure(store, &on_top(store, *base, &[alias])), @"package `thief` cannot write `/bin/dpkg`: it belongs to package `dpkg`, and neither `Replaces` the other");
+    let again = failure(store, &on_top(store, *base, &[Deb::new("dpkg", "99")])).to_string();
+    assert!(again.starts_with("package `dpkg` 99 is already in the layer below, as 1."), "{again}");
+}
+
+#[test]
+fn packages_that_are_not_what_the_lock_says_are_refused() {
+    let Some((store, base)) = base() else { return };
+    let mut wrong = on_top(store, *base, &[Deb::new("a", "1")]);
+    wrong.packages[0].version = "2".into();
+    assert!(matches!(failure(store, &wrong), Failure::Mismatch { field, .. } if field == "Version"));
+    let good = on_top(store, *base, &[Deb::new("changed", "1").file("/srv/x", "y")]);
+    let path = store.path(Kind::Deb, good.packages[0].sha256);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(failure(store, &good), Failure::Mismatch { field, .. } if field == "SHA-256"));
+    let bomb = on_top(store, *base, &[Deb::new("bomb", "1").file("/srv/zeros", vec![0; 64 << 20])]);
+    insta::assert_snapshot!(failure(store, &bomb), @"package `bomb`: `data.tar`, member `srv/zeros`: `data.tar.xz` unpacks to more than 16777216 bytes");
+}
+
+fn pinned(job: StageJob) -> StageJob {
+    let user = User {
+        name: "media".into(),
+        uid: 959,
+        group: "media".into(),
+        groups: vec!["late".into()],
+        home: "/var/lib/media".into(),
+        shell: "/usr/sbin/nologin".into(),
+        comment: String::new(),
+    };
+    StageJob { users: vec![user], groups: vec![Group { name: "media".into(), gid: 950 }], ..job }
+}
+
+#[test]
+fn pinned_users_are_there_before_scripts_and_hold_afterwards() {
+    let Some((store, base)) = base() else { return };
+    let script = "#!/bin/sh\nset -e\nid media >/etc/seen\ngroupadd --system late\n";
+    let job = pinned(on_top(store, *base, &[Deb::new("uses", "1").script("postinst", script)]));
+    let layer = run(store, &job, &quick(), &Watch::new()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(text(&layer, "etc/seen"), "uid=959(media) gid=950(media) groups=950(media)\n");
+    assert!(text(&layer, "etc/passwd").contains("media:x:959:950::/var/lib/media:/usr/sbin/nologin\n"));
+    assert!(
+        text(&layer, "etc/group").lines().any(|line| line.starts_with("late:x:") && line.ends_with(":media"))
+    );
+
+    let script = "#!/bin/sh\nset -e\ngroupadd -o -g 950 thief\n";
+    let late = Deb::new("zz", "1").script("postinst", "#!/bin/sh\nsleep 0.2\n");
+    let thief = Deb::new("thief", "1").script("postinst", script);
+    match failure(store, &pinned(on_top(store, *base, &[thief, late]))) {
+        Failure::Pins { package, reason } => {
+            assert_eq!(package.as_deref(), Some("thief"), "{reason}");
+            assert!(reason.contains("`thief`") && reason.contains("950"), "{reason}");
+        }
+        failure => panic!("{failure}"),
+    }
+}
+
+#[test]
+fn a_cancelled_stage_ends_soon_and_leaves_nothing() {
+    let Some((store, base)) = base() else { return };
+    let job = on_top(store, *base, &[Deb::new("slow", "1").script("postinst", "#!/bin/sh\nsleep 1000\n")]);
+    let cancel = AtomicBool::new(false);
+    let begin = std::time::Instant::now();
+    let limits = Limits::default();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        run_until(store, &job, &limits, &Watch::new(), &cancel).unwrap_err()
+    });
+    assert!(matches!(error, StageError::Cancelled), "{error}");
+    assert!(begin.elapsed().as_secs() < 60);
+    assert!(!store.contains(Kind::Layer, job.key()));
+    assert_eq!(EPOCH, job.epoch);
+}
