@@ -1,7 +1,10 @@
 //! The package sets are apt's: compares the solver with Debian 13's own apt on the same indices.
 //!
-//! A sample of 30 packages is compared on every run. `BUILD_IMAGES_ORACLE_PACKAGES=300` asks for more, and
-//! `BUILD_IMAGES_ORACLE_SEED` for others; `docs/resolution.md` has the record.
+//! A sample of 30 packages is compared on every run. `BUILD_IMAGES_ORACLE_PACKAGES=300` asks for more,
+//! `BUILD_IMAGES_ORACLE_SEED` for others, and `BUILD_IMAGES_ORACLE_LIST` names a file of names, one a line.
+//! `docs/resolution.md` has the record.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod debian;
 #[path = "../support/mod.rs"]
@@ -106,8 +109,10 @@ fn sets_and_versions_are_those_of_apt() {
     let mut random = StdRng::seed_from_u64(seed);
     let mut drawn: Vec<_> = names.choose_multiple(&mut random, count as usize).copied().collect();
     drawn.sort_unstable();
-    if let Ok(list) = std::env::var("BUILD_IMAGES_ORACLE_LIST") {
-        drawn = std::fs::read_to_string(list).unwrap().leak().lines().collect();
+    let list =
+        std::env::var_os("BUILD_IMAGES_ORACLE_LIST").map(|list| std::fs::read_to_string(list).unwrap());
+    if let Some(list) = &list {
+        drawn = list.lines().collect();
     }
     let recorded = recorded();
     let mut failures = Vec::new();
@@ -197,5 +202,32 @@ fn the_sets_of_the_images_are_those_of_apt() {
         let mut added = solve(&universe, &added, &chosen).unwrap().unwrap();
         added.extend(answers[base].clone().unwrap());
         assert_eq!(difference(&answers[at_once], &Ok(Some(added))), None, "in two steps");
+    }
+}
+
+#[test]
+fn versions_order_as_dpkg_orders_them() {
+    if !support::require("dpkg", Path::new("/usr/bin/dpkg").exists()) {
+        return;
+    }
+    let mut random = StdRng::seed_from_u64(SEED);
+    let part = ["0", "1", "10", "9", "a", "b", "~", "~~", "+", ".", "00", "rc", "A", "z"];
+    let mut text = |length| -> String { (0..length).map(|_| *part.choose(&mut random).unwrap()).collect() };
+    for round in 0..150 {
+        let stem = format!("{}{}", round % 10, text(2));
+        let make = |tail: String| match round % 4 {
+            0 => format!("{stem}{tail}"),
+            1 => format!("{stem}-{tail}1"),
+            2 => format!("{}:{stem}{tail}", round % 3),
+            _ => format!("{stem}{tail}-1"),
+        };
+        let (left, right) = (make(text(2)), make(text(3)));
+        let order = build_images::apt::version::compare(&left, &right);
+        for (operator, expected) in [("lt", order.is_lt()), ("eq", order.is_eq())] {
+            let arguments = ["--compare-versions", left.as_str(), operator, right.as_str()];
+            let said = std::process::Command::new("dpkg").args(arguments).output().unwrap();
+            assert!(said.stderr.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&said.stderr));
+            assert_eq!(said.status.success(), expected, "{left} {operator} {right}");
+        }
     }
 }
