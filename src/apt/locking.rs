@@ -225,10 +225,8 @@ impl Texts {
         for index in all() {
             for stanza in stanzas(&index.text).flatten() {
                 let (name, version) = (stanza.get("Package"), stanza.get("Version"));
-                if let (Some(name), Some(version)) = (name, version) {
-                    if pins.get(name) == Some(&version) {
-                        present.insert(name);
-                    }
+                if let Some(name) = name.filter(|name| pins.get(name).copied() == version) {
+                    present.insert(name);
                 }
             }
         }

@@ -43,6 +43,9 @@ pub struct Built {
     pub elapsed: Duration,
 }
 
+/// An image's name and what became of it.
+pub type Outcome = (String, Result<Built, CommandError>);
+
 /// What was done for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "done", rename_all = "kebab-case")]
@@ -72,10 +75,7 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
 ///
 /// # Errors
 /// What concerns all images: the project, the lock.
-pub fn build(
-    session: &Session,
-    images: &[String],
-) -> Result<Vec<(String, Result<Built, CommandError>)>, CommandError> {
+pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
     let lock = ensure(session)?;
     let mut built = Vec::new();

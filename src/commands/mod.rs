@@ -9,7 +9,7 @@ mod session;
 mod verify;
 mod why;
 
-pub use build::{Built, Done, build};
+pub use build::{Built, Done, Outcome, build};
 pub use diff::{Diff, LockDiff, PackageChange, SuiteChange, diff, diff_locks};
 pub use error::CommandError;
 pub use gc::{Swept, gc};
