@@ -95,6 +95,10 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
             return print(&format!("{:#}\n", model::schema(kind))).map(|()| 0);
         }
         Some(Command::Diff { old, new }) => return show::diff(&old, &new, global.json),
+        // Whoever was given an artifact has no project.
+        Some(Command::Verify { path, rebuild: false }) => {
+            return show::verify(&commands::verify(&path)?, global.json);
+        }
         _ => {}
     }
     let cancel = Arc::new(AtomicBool::new(false));
@@ -113,7 +117,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Show { image: Some(image), plan }) => show::image(&session, &image, plan, global.json),
         Some(Command::Config { image }) => show::config(&session, &image, global.json),
         Some(Command::Why { image, package }) => show::why(&session, &image, &package, global.json),
-        Some(Command::Verify { path, rebuild }) => show::verify(&session, &path, rebuild, global.json),
+        Some(Command::Verify { path, .. }) => show::verify(&commands::rebuild(&session, &path)?, global.json),
         Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
         Some(Command::Completions { .. } | Command::Man | Command::Schema { .. } | Command::Diff { .. }) => {
             Ok(0)
