@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::args::{Cli, Command, Global, SchemaKind};
 use super::progress::{Bars, Lines, Quiet};
 use super::show;
+use crate::build::stage::Limits;
 use crate::commands::{self, CommandError, Options, Session};
 use crate::model;
 use crate::progress::Reporter;
@@ -175,6 +176,7 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         host: PathBuf::from("/"),
         jobs: global.jobs.map_or(cores, usize::from),
         scratch: global.scratch.as_ref().map(|path| here.join(path)),
+        limits: limits(global),
         proxy: ["http_proxy", "HTTP_PROXY"]
             .iter()
             .find_map(|name| env::var(name).ok())
@@ -182,6 +184,15 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         now: Timestamp::now(),
         program: env::current_exe().map_err(|error| fail("cannot tell where this program is", error))?,
     })
+}
+
+fn limits(global: &Global) -> Limits {
+    let default = Limits::default();
+    Limits {
+        script_seconds: global.script_timeout.map_or(default.script_seconds, u64::from),
+        root_bytes: global.tree_size.map_or(default.root_bytes, |mebibytes| u64::from(mebibytes) << 20),
+        ..default
+    }
 }
 
 fn find_project(here: &Path) -> Option<PathBuf> {

@@ -161,7 +161,7 @@ fn layer(session: &Session, plan: &Plan, stage: &Stage) -> Result<(Layer, bool),
     let work = stage::Stage {
         job: &stage.job,
         subject: &subject,
-        limits: &stage::Limits::default(),
+        limits: &session.options.limits,
         executable: &session.options.program,
         range: &range,
         scratch: session.options.scratch.as_deref(),
