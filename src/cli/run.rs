@@ -136,7 +136,7 @@ fn reporter(global: &Global) -> Box<dyn Reporter> {
     if global.quiet {
         Box::new(Quiet)
     } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb") {
-        Box::new(Bars::new())
+        Box::new(Bars::new(colour()))
     } else {
         Box::new(Lines::default())
     }
