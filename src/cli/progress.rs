@@ -115,10 +115,13 @@ fn line(stage: &Stage, state: State, width: usize) -> (String, String) {
     (stage.heading.clone(), rest)
 }
 
-/// Bars on a terminal.
+/// A bar and what it says; whatever draws the bar reads the same.
+type Shown = (ProgressBar, Arc<Mutex<Stage>>);
+
+/// Bars on a terminal, by subject.
 pub struct Bars {
     all: MultiProgress,
-    bars: Mutex<BTreeMap<String, (ProgressBar, Arc<Mutex<Stage>>)>>,
+    bars: Mutex<BTreeMap<String, Shown>>,
     colour: bool,
 }
 

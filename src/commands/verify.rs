@@ -52,7 +52,9 @@ impl Verified {
 /// # Errors
 /// When there is no artifact, or a file of it cannot be read.
 pub fn verify(_session: &Session, path: &Path, _rebuild: bool) -> Result<Verified, CommandError> {
-    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    path.symlink_metadata().context("find", path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = if path.is_dir() { path } else { parent.unwrap_or(Path::new(".")) };
     let directory = directory.canonicalize().context("find", directory)?;
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let result = ResultDirectory::new(directory.parent().unwrap_or(&directory), &name);
