@@ -50,6 +50,20 @@ pub trait Reporter: Sync {
     fn report(&self, event: Event);
 }
 
+/// Says that the stage of a subject is over when it is dropped, so also when the stage fails.
+pub struct Over<'a> {
+    /// Who is told.
+    pub reporter: &'a dyn Reporter,
+    /// The subject that `Stage` named.
+    pub subject: &'a str,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.reporter.report(Event::Finished { subject: self.subject.to_owned() });
+    }
+}
+
 /// Ignores every event.
 pub struct Silent;
 

@@ -18,7 +18,7 @@ use super::release::Release;
 use crate::digest::Sha256;
 use crate::fetch::{Candidate, FetchError, Fetcher, Wanted};
 use crate::model::recipe::Archive;
-use crate::progress::{Event, Unit};
+use crate::progress::{Event, Over, Unit};
 use crate::store::{Context as _, Kind};
 
 pub use error::{SuiteAttempt, SuiteError, SyncError};
@@ -124,6 +124,7 @@ fn all_suites<'a>(
     let mut indices = Vec::new();
     let (subject, action) = (archive.name.clone(), "fetching indices".to_owned());
     fetcher.report(Event::Stage { subject: subject.clone(), action, total: 0, unit: Unit::Bytes });
+    let _over = Over { reporter: fetcher.reporter(), subject: &subject };
     let bytes = Cell::new(0);
     for (suite, wish) in wishes {
         let work = Work { archive, keyring: &keyring, fetcher, suite, wish, now, bytes: &bytes };
@@ -131,7 +132,6 @@ fn all_suites<'a>(
         suites.push(locked);
         indices.append(&mut found);
     }
-    fetcher.report(Event::Finished { subject });
     let locked = LockedArchive {
         name: archive.name.clone(),
         uri: archive.uri.clone(),

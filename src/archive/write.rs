@@ -12,7 +12,7 @@ use super::member::{self, Head, Member, MemberError};
 use super::running::{self, RunningHash};
 use super::table::{FORMAT, FrameInfo, FrameTable};
 use crate::digest::{HashingWriter, Sha256};
-use crate::progress::{Event, Reporter, Unit};
+use crate::progress::{Event, Over, Reporter, Unit};
 use crate::store::{Store, StoreError};
 use crate::tree::{Contents, Tree};
 
@@ -109,6 +109,7 @@ pub fn write(
     let total = ranges.len() as u64;
     let action = "compressing frames".to_owned();
     reporter.report(Event::Stage { subject: subject.to_owned(), action, total, unit: Unit::Frames });
+    let over = Over { reporter, subject };
     let work = Work { members: &members, ranges: &ranges, keys: &keys, source, store, parameters, hash_from };
     let queue = Queue::default();
     let mut writer = Writer { out: HashingWriter::new(out), hash, frames: Vec::new(), compressed: 0 };
@@ -131,8 +132,8 @@ pub fn write(
         }
         Ok(())
     });
+    drop(over);
     written?;
-    reporter.report(Event::Finished { subject: subject.to_owned() });
     writer.finish(parameters, keys)
 }
 

@@ -8,7 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 ///
 /// Without a command, builds the images named, or all of them; whatever is not locked yet is locked first.
 #[derive(Debug, Parser)]
-#[command(name = "build-images", version, max_term_width = 100, subcommand_negates_reqs = true)]
+#[command(
+    name = "build-images",
+    version,
+    max_term_width = 100,
+    subcommand_negates_reqs = true,
+    override_usage = "build-images [OPTIONS] [IMAGE]...\n       build-images [OPTIONS] <COMMAND>"
+)]
 pub struct Cli {
     /// What to do; builds when there is none
     #[command(subcommand)]
@@ -32,7 +38,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub result: Option<PathBuf>,
     /// The cache of packages, layers and frames [default: `build-images` in the user's cache directory]
-    #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_STORE", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_STORE", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
     /// Ask this mirror first for that archive; may be given more than once
     #[arg(
@@ -40,6 +46,7 @@ pub struct Global {
         global = true,
         value_name = "ARCHIVE=URI",
         env = "BUILD_IMAGES_MIRROR",
+        hide_env_values = true,
         value_delimiter = ' '
     )]
     pub mirror: Vec<String>,
@@ -47,7 +54,7 @@ pub struct Global {
     #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Build trees in this directory instead of in memory
-    #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_SCRATCH", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_SCRATCH", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub scratch: Option<PathBuf>,
     /// Longest time that one script of a package may take, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]

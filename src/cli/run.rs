@@ -60,10 +60,8 @@ pub(super) fn report(error: &CommandError, json: bool) {
             warn(&serde_json::to_string_pretty(diagnostics).unwrap_or_else(|error| error.to_string()));
         }
         CommandError::Project(diagnostics) => {
+            // Ends with how many there are.
             warn(diagnostics.render(colour()).trim_end());
-            let (errors, _) = diagnostics.count();
-            let plural = if errors == 1 { "" } else { "s" };
-            warn(&format!("\nerror: {errors} problem{plural} in the project; nothing was built or written"));
         }
         error => {
             let label = if colour() { "\x1b[1;31merror\x1b[0m" } else { "error" };
@@ -107,7 +105,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
     let reporter = reporter(&global);
     let session = Session::open(options(&global)?, reporter.as_ref(), &cancel)?;
     match command {
-        None => show::build(&session, &images, global.json),
+        None => show::build(&session, &images, global.json).map_err(|error| meant_command(error, &images)),
         Some(Command::Build { images }) => show::build(&session, &images, global.json),
         Some(Command::Check) => show::check(&session, global.json),
         Some(Command::Lock) => show::lock(commands::lock(&session)?, "nothing to lock", global.json),
@@ -126,6 +124,19 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
     }
 }
 
+/// `build-images chek` is more likely a command than an image.
+fn meant_command(error: CommandError, images: &[String]) -> CommandError {
+    let cli = Cli::command();
+    let commands: Vec<_> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    let near = images.first().and_then(|first| model::words::nearest(first, commands));
+    match (&error, near) {
+        (CommandError::UnknownImage { .. }, Some(near)) => {
+            CommandError::Usage(format!("{error}; or is it the command `{near}`?"))
+        }
+        _ => error,
+    }
+}
+
 /// The first signal asks the work to stop, a second one ends the program at once; the sandbox dies with it.
 fn watch_signals(cancel: &Arc<AtomicBool>) -> Result<(), CommandError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -141,7 +152,7 @@ fn reporter(global: &Global) -> Box<dyn Reporter> {
     if global.quiet {
         Box::new(Quiet)
     } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb") {
-        Box::new(Bars::new())
+        Box::new(Bars::new(colour()))
     } else {
         Box::new(Lines::default())
     }

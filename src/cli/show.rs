@@ -58,10 +58,11 @@ pub(super) fn build(session: &Session, images: &[String], as_json: bool) -> Resu
         let heading = [
             ("image", false),
             ("done", false),
-            ("archive", false),
             ("size", true),
             ("packages", true),
             ("seconds", true),
+            // Last: it is long, and a narrow terminal wraps it.
+            ("archive", false),
         ];
         print(&table(&heading, &rows))?;
     }
@@ -89,10 +90,10 @@ fn row(built: &Built) -> Vec<String> {
     vec![
         built.image.clone(),
         done,
-        nearby(&built.archive),
         bytes(built.size),
         built.packages.to_string(),
         format!("{:.2}", built.elapsed.as_secs_f64()),
+        nearby(&built.archive),
     ]
 }
 
@@ -107,7 +108,8 @@ pub(super) fn check(session: &Session, as_json: bool) -> Result<u8, CommandError
         print_json(&json!({ "images": images, "recipes": recipes, "stale": stale }))?;
         return Ok(0);
     }
-    let mut text = format!("{images} images and {recipes} recipes are right\n");
+    let count = |number, what| if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") };
+    let mut text = format!("checked {} and {}\n", count(images, "image"), count(recipes, "recipe"));
     if lock.is_none() {
         text.push_str("nothing is locked yet: `build-images lock` or the first build does it\n");
     } else if stale.is_empty() {

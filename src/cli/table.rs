@@ -1,4 +1,6 @@
-//! Aligned columns and sizes for people.
+//! Aligned columns, sizes and times for people.
+
+use std::time::Duration;
 
 /// A table with a heading; numbers should be given right-aligned with `true`.
 pub fn table(heading: &[(&str, bool)], rows: &[Vec<String>]) -> String {
@@ -48,6 +50,16 @@ pub fn bytes(size: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A length of time for people: `7 s`, `1 min 35 s`, `2 h 5 min`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +75,14 @@ mod tests {
     fn sizes_read_well_at_the_borders() {
         let shown: Vec<_> = [0, 1023, 1024, 1_048_575, 1_048_576, 95_000_000].map(bytes).into();
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.0 MiB", "90.6 MiB"]);
+    }
+
+    #[test]
+    fn times_read_well() {
+        let shown = [0, 59, 60, 95, 3599, 3600, 90_061].map(|seconds| duration(Duration::from_secs(seconds)));
+        assert_eq!(
+            shown,
+            ["0 s", "59 s", "1 min 0 s", "1 min 35 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"]
+        );
     }
 }

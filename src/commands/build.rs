@@ -150,7 +150,11 @@ fn layer(session: &Session, plan: &Plan, stage: &Stage) -> Result<(Layer, bool),
         CommandError::failed(&format!("{image}: {doing}"), error)
     };
     let range = IdRange::discover().map_err(|error| failed("cannot build in a sandbox", &error))?;
-    let subject = format!("{image}, {}", stage.recipes.last().map_or("", String::as_str));
+    // A recipe is often named like its image.
+    let subject = match stage.recipes.last().filter(|recipe| *recipe != image) {
+        Some(recipe) => format!("{image}, {recipe}"),
+        None => image.clone(),
+    };
     let packages: Vec<_> = stage.packages.iter().collect();
     let fetched = fetcher(session)?.fetch_debs(&subject, &packages, &plan.archives);
     session.check_cancelled()?;

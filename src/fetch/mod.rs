@@ -112,6 +112,11 @@ impl<'a> Fetcher<'a> {
         self.mirrors.candidates(archive, record, times)
     }
 
+    /// Who is told how far the work is.
+    pub(crate) fn reporter(&self) -> &'a dyn Reporter {
+        self.reporter
+    }
+
     /// Tells the user how far the work is.
     pub(crate) fn report(&self, event: Event) {
         self.reporter.report(event);

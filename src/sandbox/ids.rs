@@ -66,7 +66,8 @@ pub enum IdRangeError {
     /// The user has no range, or none that is large enough.
     #[error(
         "`{path}` gives `{user}` {found}, but building needs one range of 65536; \
-         add the line `{user}:{start}:65536` to it (as root)"
+         add the line `{user}:{start}:65536` to it{} (as root)",
+        also.as_ref().map(|(path, start)| format!(", and `{user}:{start}:65536` to `{}`", path.display())).unwrap_or_default()
     )]
     Missing {
         /// The file that lacks the line.
@@ -77,6 +78,8 @@ pub enum IdRangeError {
         found: String,
         /// Where a free range begins.
         start: u32,
+        /// The other file and where a free range begins in it, when it lacks the line too.
+        also: Option<(PathBuf, u32)>,
     },
     /// Root in a container that has too few ids.
     #[error(
@@ -127,15 +130,19 @@ impl IdRange {
             return Err(IdRangeError::TooFewForRoot { path: files.uid_map.clone() });
         }
         let user = name.map_or_else(|| uid.to_string(), str::to_owned);
-        let (path, found, text) = match uids {
-            Err(found) => (&files.subuid, found, &subuid),
-            Ok(_) => (&files.subgid, gids.err().unwrap_or(0), &subgid),
+        let (path, found, text, also) = match (uids, gids) {
+            (Err(found), Err(_)) => {
+                let also = (files.subgid.clone(), first_free(&subgid));
+                (&files.subuid, found, &subuid, Some(also))
+            }
+            (Err(found), Ok(_)) => (&files.subuid, found, &subuid, None),
+            (Ok(_), gids) => (&files.subgid, gids.err().unwrap_or(0), &subgid, None),
         };
         let found = match found {
             0 => "no range of ids".to_owned(),
             count => format!("no range of more than {count} ids"),
         };
-        Err(IdRangeError::Missing { path: path.clone(), user, found, start: first_free(text) })
+        Err(IdRangeError::Missing { path: path.clone(), user, found, start: first_free(text), also })
     }
 }
 
@@ -246,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_line_to_add() {
         let bob = "bob:100000:65536\n";
-        insta::assert_snapshot!(discover(1000, "", "", WHOLE).unwrap_err(), @"`/etc/subuid` gives `alice` no range of ids, but building needs one range of 65536; add the line `alice:100000:65536` to it (as root)");
+        insta::assert_snapshot!(discover(1000, "", "", WHOLE).unwrap_err(), @"`/etc/subuid` gives `alice` no range of ids, but building needs one range of 65536; add the line `alice:100000:65536` to it, and `alice:100000:65536` to `/etc/subgid` (as root)");
         insta::assert_snapshot!(discover(1000, "alice:165536:65536\n", bob, WHOLE).unwrap_err(), @"`/etc/subgid` gives `alice` no range of ids, but building needs one range of 65536; add the line `alice:165536:65536` to it (as root)");
         insta::assert_snapshot!(discover(1000, "alice:100000:1000\n", bob, WHOLE).unwrap_err(), @"`/etc/subuid` gives `alice` no range of more than 1000 ids, but building needs one range of 65536; add the line `alice:165536:65536` to it (as root)");
         insta::assert_snapshot!(discover(1234, "", bob, WHOLE).unwrap_err(), @"`/etc/subuid` gives `1234` no range of ids, but building needs one range of 65536; add the line `1234:100000:65536` to it (as root)");

@@ -109,7 +109,7 @@ impl Installer<'_> {
         self.unpack(packages, feed)?;
         let mut waiting: Vec<&Package> = packages.to_vec();
         waiting.sort_by_key(|package| package.name != MAKES_ACCOUNTS);
-        self.stage("running first scripts", packages.len());
+        self.stage("running preinst scripts", packages.len());
         for (done, package) in waiting.iter().enumerate() {
             self.progress(done, &package.name);
             self.preinst(package)?;
@@ -123,7 +123,7 @@ impl Installer<'_> {
     /// Everything that comes onto a configured system.
     fn rest(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
         self.pins.pin(self.root)?;
-        self.stage("running first scripts", packages.len());
+        self.stage("running preinst scripts", packages.len());
         for (done, package) in packages.iter().enumerate() {
             self.progress(done, &package.name);
             self.preinst(package)?;

@@ -15,7 +15,7 @@ use super::descriptors;
 use super::failure::Failure;
 use super::job::{Limits, Message, Orders, Parent, StageJob};
 use crate::layer::{Layer, LayerError};
-use crate::progress::{Event, Reporter};
+use crate::progress::{Event, Over, Reporter};
 use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
 use crate::store::{Kind, Store, StoreError};
 
@@ -118,6 +118,7 @@ pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Resul
     let cleaner = Cleaner { exe: stage.executable, args: &[WORKER_ARGUMENT], range: stage.range };
     let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
     let scratch = stage.scratch.map(|parent| Scratch::create(parent, &cleaner, &mut warn)).transpose()?;
+    let over = Over { reporter, subject: stage.subject };
     let started = start(stage, theirs, scratch.as_ref()).map_err(StageError::from);
     let ended = started.and_then(|worker| {
         let mut all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
@@ -129,12 +130,12 @@ pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Resul
         drop(files);
         attend(worker, File::from(events), stage.cancel, reporter)
     });
+    drop(over);
     // The worker is gone by now, so nobody uses the scratch directory.
     if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner)) {
         warn(error);
     }
     ended?;
-    reporter.report(Event::Finished { subject: stage.subject.to_owned() });
     store.commit_directory(pending, Kind::Layer, key)?;
     Ok(Layer::open(store, key)?)
 }
