@@ -72,10 +72,6 @@ pub(super) fn report(error: &CommandError, json: bool) {
 
 fn run(cli: Cli) -> Result<u8, CommandError> {
     let Cli { command, images, global } = cli;
-    if command.is_some() && !images.is_empty() {
-        let message = format!("`{}` stands before the command; give images after it", images.join(" "));
-        return Err(CommandError::Usage(message));
-    }
     match command {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -104,6 +100,13 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
     watch_signals(&cancel)?;
     let reporter = reporter(&global);
     let session = Session::open(options(&global)?, reporter.as_ref(), &cancel)?;
+    let unknown = |name: &&String| !session.project.images.contains_key(*name);
+    if let Some(name) =
+        images.iter().filter(unknown).find(|name| Cli::command().find_subcommand(name).is_some())
+    {
+        let message = format!("`{name}` is a command, and a command stands first; give images after it");
+        return Err(CommandError::Usage(message));
+    }
     match command {
         None => show::build(&session, &images, global.json).map_err(|error| meant_command(error, &images)),
         Some(Command::Build { images }) => show::build(&session, &images, global.json),

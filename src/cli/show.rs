@@ -164,7 +164,7 @@ fn diff_text(diff: &LockDiff) -> String {
     let mut text = if rows.is_empty() {
         "no package changes\n".to_owned()
     } else {
-        let aligned = table(&[("", false), ("package", false), ("version", false)], &rows);
+        let aligned = table(&[("", false); 3], &rows);
         aligned.lines().skip(1).map(|line| format!("{line}\n")).collect()
     };
     for suite in &diff.suites {

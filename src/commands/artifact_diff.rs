@@ -117,7 +117,7 @@ fn open(path: &Path) -> Result<Opened, CommandError> {
     let failed =
         |error: &dyn std::error::Error| CommandError::failed(&format!("`{}`", archive.display()), error);
     let keep: Vec<_> = [CONFIGURATION, STATUS].into_iter().flat_map(TreePath::new).collect();
-    let read = archive::read(&archive, &keep).map_err(|error| failed(&error))?;
+    let mut read = archive::read(&archive, &keep).map_err(|error| failed(&error))?;
     let text = |name: &str| {
         let bytes = TreePath::new(name).ok().and_then(|path| read.kept.get(&path));
         bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
@@ -136,6 +136,8 @@ fn open(path: &Path) -> Result<Opened, CommandError> {
             .collect(),
     };
     let configuration = text(CONFIGURATION).lines().map(str::to_owned).collect();
+    // Its lines say more than that it is another file.
+    read.tree.retain(|path, _| path.as_bytes() != CONFIGURATION.as_bytes());
     Ok(Opened { tree: read.tree, packages, configuration })
 }
 

@@ -19,5 +19,5 @@ pub use gc::{Swept, gc};
 pub use layers::{LayerState, Presence, layers};
 pub use lock::{Locked, lock, update};
 pub use session::{Options, Session};
-pub use verify::{Rebuilt, Verified, VerifiedFile, rebuild, verify};
+pub use verify::{Rebuilt, Verified, VerifiedFile, compare_artifacts, rebuild, verify};
 pub use why::{Link, NotInImage, why};

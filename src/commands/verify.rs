@@ -128,12 +128,15 @@ fn artifact(path: &Path) -> Result<(std::path::PathBuf, Manifest), CommandError>
 }
 
 fn archive_problem(path: &Path, manifest: &Manifest) -> Option<String> {
+    // Without the table at its end, a file that is cut off where a frame ends would read well.
+    let table = File::open(path).map_err(Into::into).and_then(|mut file| archive::read_table(&mut file));
+    let table = match table {
+        Ok((table, _)) => table,
+        Err(error) => return Some(error.to_string()),
+    };
     let archive = match archive::read(path, &[]) {
         Ok(archive) => archive,
         Err(error) => return Some(error.to_string()),
-    };
-    let Some(table) = archive.table else {
-        return Some(archive::TableError::Absent.to_string());
     };
     if archive.tar_sha256 != manifest.tar.sha256 || table.tar_size != manifest.tar.size {
         let (expected, found) = (manifest.tar.sha256, archive.tar_sha256);
@@ -182,12 +185,16 @@ pub fn rebuild(session: &Session, path: &Path) -> Result<Verified, CommandError>
     let again = Session::open(options, session.reporter, session.cancel)?;
     build_one(&again, &again.plan(image, &lock)?)?;
     let directory = archive.parent().unwrap_or(Path::new("."));
-    verified.rebuilt =
-        Some(compare(directory, &ResultDirectory::new(&again.options.results, image), &manifest)?);
+    let result = ResultDirectory::new(&again.options.results, image);
+    verified.rebuilt = Some(compare_artifacts(directory, result.path(), &manifest)?);
     Ok(verified)
 }
 
-fn compare(old: &Path, new: &ResultDirectory, manifest: &Manifest) -> Result<Rebuilt, CommandError> {
+/// Compares the files that `manifest` names, and the manifests themselves, in two directories.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn compare_artifacts(old: &Path, new: &Path, manifest: &Manifest) -> Result<Rebuilt, CommandError> {
     let hash = |path: &Path| -> Result<Option<Sha256>, CommandError> {
         match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -196,14 +203,14 @@ fn compare(old: &Path, new: &ResultDirectory, manifest: &Manifest) -> Result<Reb
     };
     let mut different = Vec::new();
     for name in [&manifest.archive.file, &manifest.config.file, &manifest.sbom.file, "manifest.json"] {
-        if hash(&old.join(name))? != hash(&new.path().join(name))? {
+        if hash(&old.join(name))? != hash(&new.join(name))? {
             different.push(name.to_owned());
         }
     }
     let archive = &manifest.archive.file;
     let first_difference = different.contains(archive).then(|| {
         let read = |directory: &Path| archive::read(&directory.join(archive), &[]);
-        match (read(old), read(new.path())) {
+        match (read(old), read(new)) {
             (Ok(before), Ok(after)) => match files(&before.tree, &after.tree).into_iter().next() {
                 Some(change) => {
                     let side = |side: Option<String>| side.unwrap_or_else(|| "not there".to_owned());
