@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::control::stanzas;
+use super::deb::DebError;
 use super::lockfile::{Lock, LockedArchive, LockedPackage, PackageSet, SetMember};
 use super::resolve::{Chosen, Request, Unsatisfiable, resolve};
 use super::sync::{ARCHITECTURE, SyncError, SyncedArchive, SyncedIndex, definition};
 use super::universe::{Index, Universe, UniverseError};
+use crate::fetch::FetchError;
 use crate::model::recipe::Archive;
+use crate::model::words::nearest;
 use crate::plan::{Requests, SetRequest, Stale};
 
 /// Where indices come from; the network, or a test's own.
@@ -24,6 +27,28 @@ pub trait ArchiveSource {
     /// # Errors
     /// See [`SyncError`].
     fn pinned(&self, archive: &Archive, locked: &LockedArchive) -> Result<SyncedArchive, SyncError>;
+
+    /// The control file of the .deb that the lock names, for a package that no index lists any more.
+    ///
+    /// # Errors
+    /// When nobody has the .deb, or it is none.
+    fn control(&self, package: &LockedPackage, archive: &LockedArchive) -> Result<String, ControlFileError>;
+}
+
+/// What a locked package depends on cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlFileError {
+    /// Its .deb cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// Its .deb cannot be read.
+    #[error("cannot read `{package}`: {source}")]
+    Deb {
+        /// The package.
+        package: String,
+        /// Why not.
+        source: DebError,
+    },
 }
 
 /// Why there is no new lock.
@@ -35,6 +60,9 @@ pub enum LockingError {
     /// A package index is not as Debian's policy has it.
     #[error(transparent)]
     Universe(#[from] UniverseError),
+    /// A package that stays as it is.
+    #[error(transparent)]
+    Control(#[from] ControlFileError),
     /// Nothing fits.
     #[error("no packages fit for the recipes {}\n{source}", recipes.join(" + "))]
     Unsatisfiable {
@@ -85,8 +113,23 @@ pub fn lock_missing(
             }
         }
     }
-    let texts = Texts::of(&synced);
-    Resolver { requests, old, texts: &texts }.lock(&redo, archives)
+    // What is in the lock stays as it is, also where `update PACKAGE` left it behind the state of its archive.
+    let mut texts = Texts::of(&synced);
+    let unlisted = texts.unlisted(old);
+    for package in unlisted {
+        if let Some(locked) = old.archive(&package.archive) {
+            texts.add(package, &source.control(package, locked)?);
+        }
+    }
+    let held = texts.pinned(&pins(old));
+    let lock = Resolver { requests, old, texts: &held }.lock(&redo, archives.clone());
+    // What is new may not fit with every pin of its own list.
+    lock.or_else(|_| Resolver { requests, old, texts: &texts }.lock(&redo, archives))
+}
+
+/// Versions by package.
+fn pins(lock: &Lock) -> BTreeMap<&str, &str> {
+    lock.package.iter().map(|row| (row.name.as_str(), row.version.as_str())).collect()
 }
 
 /// The sets to resolve: those that are stale and those above one that is.
@@ -135,7 +178,7 @@ pub fn update(
         };
         if let Some(locked) = locked.filter(|locked| !packages.is_empty() && state.locked != **locked) {
             // Packages that do not move keep versions that only the pinned state may still list. Where nobody has
-            // that state any more, they move.
+            // that state any more, their .debs say what they need.
             if let Ok(pinned) = source.pinned(archive, locked) {
                 before.insert((*name).to_owned(), pinned);
             }
@@ -148,7 +191,13 @@ pub fn update(
     if packages.is_empty() {
         return Resolver { requests, old, texts: &newest }.lock(&all, rows);
     }
-    let both = newest.and(Texts::of(&before));
+    let mut both = newest.and(Texts::of(&before));
+    let unlisted = both.unlisted(old);
+    for package in unlisted {
+        if let Some(Ok(text)) = old.archive(&package.archive).map(|locked| source.control(package, locked)) {
+            both.add(package, &text);
+        }
+    }
     least_move(requests, old, &both, &rows, packages.into_iter().cloned().collect())
 }
 
@@ -161,8 +210,7 @@ fn least_move(
     packages: BTreeSet<String>,
 ) -> Result<Lock, LockingError> {
     let all: BTreeSet<_> = (0..requests.sets.len()).collect();
-    let pins: BTreeMap<&str, &str> =
-        old.package.iter().map(|row| (row.name.as_str(), row.version.as_str())).collect();
+    let pins = pins(old);
     let held = |free: &BTreeSet<String>| {
         let mut pins = pins.clone();
         pins.retain(|name, _| !free.contains(*name));
@@ -197,9 +245,15 @@ fn least_move(
 
 fn unknown(name: &str, old: &Lock, archives: &BTreeMap<&str, &Archive>) -> LockingError {
     let known = old.package.iter().map(|row| row.name.as_str()).chain(archives.keys().copied());
-    let related = known.filter(|known| known.contains(name) || name.contains(known));
-    let near = related.min_by_key(|known| known.len().abs_diff(name.len())).map(str::to_owned);
+    let near = nearest_name(name, known).map(str::to_owned);
     LockingError::UnknownName { name: name.to_owned(), near }
+}
+
+/// The name among `known` that was most likely meant: one with a typing error less, else one that contains `name` or is
+/// part of it.
+pub(crate) fn nearest_name<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let related = known.clone().filter(|known| known.contains(name) || name.contains(known));
+    nearest(name, known).or_else(|| related.min_by_key(|known| known.len().abs_diff(name.len())))
 }
 
 /// Package indices by archive.
@@ -218,6 +272,27 @@ impl Texts {
         self
     }
 
+    /// Packages of `lock` that no index lists, of archives that are here.
+    fn unlisted<'l>(&self, lock: &'l Lock) -> Vec<&'l LockedPackage> {
+        let mut listed = BTreeSet::new();
+        for index in self.0.values().flatten() {
+            let stanzas = stanzas(&index.text).flatten();
+            listed
+                .extend(stanzas.filter_map(|stanza| Some((stanza.get("Package")?, stanza.get("Version")?))));
+        }
+        let here = lock.package.iter().filter(|row| self.0.contains_key(&row.archive));
+        here.filter(|row| !listed.contains(&(row.name.as_str(), row.version.as_str()))).collect()
+    }
+
+    /// Lists `package`, whose control file is `control`, as its archive once did.
+    fn add(&mut self, package: &LockedPackage, control: &str) {
+        let LockedPackage { archive, suite, architecture, path, size, sha256, .. } = package;
+        let text = format!("{}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n", control.trim());
+        let (suite, architecture) = (suite.clone(), architecture.clone());
+        let index = SyncedIndex { suite, component: "main".to_owned(), architecture, text };
+        self.0.entry(archive.clone()).or_default().push(index);
+    }
+
     /// The same without versions of pinned packages other than the pinned one, where that one is there at all.
     fn pinned(&self, pins: &BTreeMap<&str, &str>) -> Self {
         let all = || self.0.values().flatten();
@@ -225,10 +300,8 @@ impl Texts {
         for index in all() {
             for stanza in stanzas(&index.text).flatten() {
                 let (name, version) = (stanza.get("Package"), stanza.get("Version"));
-                if let (Some(name), Some(version)) = (name, version) {
-                    if pins.get(name) == Some(&version) {
-                        present.insert(name);
-                    }
+                if let Some(name) = name.filter(|name| pins.get(name).copied() == version) {
+                    present.insert(name);
                 }
             }
         }

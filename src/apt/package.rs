@@ -137,9 +137,9 @@ pub enum PackageError {
         field: &'static str,
     },
     /// A field that every package has is absent.
-    #[error("the stanza before line {line}: package `{package}` has no `{field}`")]
+    #[error("line {line}: package `{package}` has no `{field}`")]
     Missing {
-        /// First line after the stanza, from 1.
+        /// First line of the stanza, from 1.
         line: usize,
         /// The package, if it has a name.
         package: String,
@@ -147,9 +147,9 @@ pub enum PackageError {
         field: &'static str,
     },
     /// A value is not what the field may hold.
-    #[error("the stanza before line {line}: package `{package}` has `{field}: {value}`, expected {expected}")]
+    #[error("line {line}: package `{package}` has `{field}: {value}`, expected {expected}")]
     Value {
-        /// First line after the stanza, from 1.
+        /// First line of the stanza, from 1.
         line: usize,
         /// The package.
         package: String,
@@ -221,7 +221,26 @@ fn field_index(name: &str) -> Option<(usize, &'static str)> {
 ///
 /// An item is an error when its stanza is malformed; reading goes on after it.
 pub fn packages(text: &str) -> Packages<'_> {
-    Packages { text, offset: 0, line: 0 }
+    Packages { text, offset: 0, end: text.len() }
+}
+
+/// The packages of an index in up to `parts` pieces of about the same size, for as many threads.
+pub fn split_packages(text: &str, parts: usize) -> Vec<Packages<'_>> {
+    let mut pieces = Vec::new();
+    let mut offset = 0;
+    for part in 1..=parts {
+        let wanted = text.len() / parts * part;
+        let mut end = text.len();
+        if part < parts && wanted > offset {
+            let blank = memchr::memmem::find(&text.as_bytes()[wanted..], b"\n\n");
+            end = blank.map_or(text.len(), |blank| wanted + blank + 2);
+        }
+        if end > offset {
+            pieces.push(Packages { text, offset, end });
+            offset = end;
+        }
+    }
+    pieces
 }
 
 /// See [`packages`].
@@ -229,7 +248,7 @@ pub fn packages(text: &str) -> Packages<'_> {
 pub struct Packages<'a> {
     text: &'a str,
     offset: usize,
-    line: usize,
+    end: usize,
 }
 
 impl<'a> Iterator for Packages<'a> {
@@ -239,14 +258,14 @@ impl<'a> Iterator for Packages<'a> {
         let mut values: [Option<Range<usize>>; FIELDS] = std::array::from_fn(|_| None);
         let mut open: Option<usize> = None;
         let mut any = false;
+        let mut begin = self.offset;
         let mut failure = None;
-        while self.offset < self.text.len() {
+        while self.offset < self.end {
             let start = self.offset;
             let rest = &self.text[start..];
-            let length = rest.find('\n').unwrap_or(rest.len());
+            let length = memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
             let line = &rest[..length];
             self.offset = start + length + 1;
-            self.line += 1;
             match rest.as_bytes()[0] {
                 b'\n' | b'\r' => {
                     if any {
@@ -257,20 +276,25 @@ impl<'a> Iterator for Packages<'a> {
                 b' ' | b'\t' => match open.and_then(|index| values[index].as_mut()) {
                     Some(value) => value.end = start + length,
                     None if any => {}
-                    None => failure = failure.or_else(|| Some(self.no_field(line))),
+                    None => failure = failure.or_else(|| Some(self.no_field(start, line))),
                 },
                 _ => {
-                    any = true;
+                    if !std::mem::replace(&mut any, true) {
+                        begin = start;
+                    }
                     open = None;
                     let Some(colon) = line.bytes().position(|byte| byte == b':') else {
-                        failure = failure.or_else(|| Some(self.no_field(line)));
+                        failure = failure.or_else(|| Some(self.no_field(start, line)));
                         continue;
                     };
                     if let Some((index, field)) = field_index(&line[..colon]) {
                         if values[index].is_some() {
                             let package = self.value(&values, NAME).to_owned();
-                            failure =
-                                failure.or(Some(PackageError::Twice { line: self.line, package, field }));
+                            failure = failure.or(Some(PackageError::Twice {
+                                line: self.line(start),
+                                package,
+                                field,
+                            }));
                         }
                         values[index] = Some(start + colon + 1..start + length);
                         open = Some(index);
@@ -280,27 +304,37 @@ impl<'a> Iterator for Packages<'a> {
         }
         match failure {
             Some(failure) => Some(Err(failure)),
-            None if any => Some(self.package(&values)),
+            None if any => Some(self.package(&values, begin)),
             None => None,
         }
     }
 }
 
 impl<'a> Packages<'a> {
-    fn no_field(&self, line: &str) -> PackageError {
-        PackageError::NoField { line: self.line, text: cut(line) }
+    /// The number of the line that starts at `offset`, from 1. Counted only when an error needs it.
+    fn line(&self, offset: usize) -> usize {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        memchr::memchr_iter(b'\n', before).count() + 1
+    }
+
+    fn no_field(&self, start: usize, line: &str) -> PackageError {
+        PackageError::NoField { line: self.line(start), text: cut(line) }
     }
 
     fn value(&self, values: &[Option<Range<usize>>; FIELDS], index: usize) -> &'a str {
         values[index].clone().map_or("", |range| self.text[range].trim_ascii())
     }
 
-    fn package(&self, values: &[Option<Range<usize>>; FIELDS]) -> Result<Package<'a>, PackageError> {
+    fn package(
+        &self,
+        values: &[Option<Range<usize>>; FIELDS],
+        begin: usize,
+    ) -> Result<Package<'a>, PackageError> {
         let get = |index| self.value(values, index);
         let name = get(NAME);
-        let missing = |field| PackageError::Missing { line: self.line, package: cut(name), field };
+        let missing = |field| PackageError::Missing { line: self.line(begin), package: cut(name), field };
         let wrong = |field, value: &str, expected| PackageError::Value {
-            line: self.line,
+            line: self.line(begin),
             package: cut(name),
             field,
             value: cut(value),
@@ -431,13 +465,25 @@ mod tests {
     line 1: expected `Field: value`, found `nonsense`
     line 1: expected `Field: value`, found ` indented: 1`
     line 7: package `a` has `Version` twice
-    the stanza before line 5: package `a` has no `Version`
-    the stanza before line 6: package `a/b` has `Package: a/b`, expected letters, digits, `+`, `-`, `.`, and 255 characters at most
-    the stanza before line 6: package `a` has `Version: 1 2`, expected `[epoch:]upstream[-revision]`
-    the stanza before line 6: package `a` has `Size: x`, expected a number of bytes
-    the stanza before line 6: package `a` has `Filename: ../a`, expected a relative path without `..`
-    the stanza before line 6: package `a` has `SHA256: 00`, expected 64 hexadecimal digits
+    line 1: package `a` has no `Version`
+    line 1: package `a/b` has `Package: a/b`, expected letters, digits, `+`, `-`, `.`, and 255 characters at most
+    line 1: package `a` has `Version: 1 2`, expected `[epoch:]upstream[-revision]`
+    line 1: package `a` has `Size: x`, expected a number of bytes
+    line 1: package `a` has `Filename: ../a`, expected a relative path without `..`
+    line 1: package `a` has `SHA256: 00`, expected 64 hexadecimal digits
     "#);
+    }
+
+    #[test]
+    fn pieces_hold_every_stanza_once() {
+        let text: String = (0..50)
+            .map(|n| stanza(&format!("Package: p{n}\nVersion: 1")) + if n % 3 == 0 { "\n\n" } else { "\n" })
+            .collect();
+        for parts in [1, 2, 3, 7, 200] {
+            let pieces = split_packages(&text, parts);
+            let names: Vec<_> = pieces.into_iter().flatten().map(|package| package.unwrap().name).collect();
+            assert_eq!(names, (0..50).map(|n| format!("p{n}")).collect::<Vec<_>>(), "{parts} parts");
+        }
     }
 
     #[test]

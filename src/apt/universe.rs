@@ -9,9 +9,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use rayon::prelude::*;
+
 use super::lockfile::LockedPackage;
 use super::package::{self, MultiArch, Package, PackageError, RelationField};
-use super::relation::{self, Constraint, Operator};
+use super::relation::{self, Clause, Constraint, Operator};
 use super::version;
 
 /// Most packages taken; Debian's main has about 70,000.
@@ -183,8 +185,13 @@ impl<'a> Universe<'a> {
                 suite: suite.clone(),
                 source: Box::new(source),
             };
-            for package in package::packages(index.text) {
-                let package = package.map_err(stanza)?;
+            let number = u16::try_from(place).unwrap_or(u16::MAX);
+            let pieces = package::split_packages(index.text, rayon::current_num_threads());
+            let parsed: Vec<_> =
+                pieces.into_par_iter().map(|piece| piece.map(|package| parse(package?)).collect()).collect();
+            for parsed in parsed.into_iter().flat_map(|piece: Vec<_>| piece) {
+                let parsed: Parsed<'a> = parsed.map_err(stanza)?;
+                let package = &parsed.package;
                 if package.architecture != "all" && package.architecture != architecture {
                     return Err(UniverseError::Architecture {
                         package: package.name.to_owned(),
@@ -197,7 +204,7 @@ impl<'a> Universe<'a> {
                 if universe.entries.len() == PACKAGE_LIMIT {
                     return Err(UniverseError::TooMany);
                 }
-                universe.add(package, u16::try_from(place).unwrap_or(u16::MAX)).map_err(stanza)?;
+                universe.add(parsed, number);
             }
         }
         universe.settle();
@@ -344,52 +351,56 @@ impl<'a> Universe<'a> {
         self.matches(atom).filter(move |id| self.name_of(*id) != own)
     }
 
-    fn add(&mut self, package: Package<'a>, index: u16) -> Result<(), PackageError> {
+    fn add(&mut self, parsed: Parsed<'a>, index: u16) {
+        let Parsed { package, clauses } = parsed;
         let name = self.intern(package.name);
         self.mention(name);
-        let known = self.names[name.index()].versions.iter();
-        if known.clone().any(|id| self.package(*id).version == package.version) {
-            return Ok(());
+        let mut known = self.names[name.index()].versions.iter();
+        if known.any(|id| self.package(*id).version == package.version) {
+            return;
         }
         let id = PackageId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
         let mut fields = [0; RelationField::COUNT + 1];
+        let mut clauses = clauses.into_iter().peekable();
         for field in RelationField::ALL {
             fields[field as usize] = u32::try_from(self.atoms.len()).unwrap_or(u32::MAX);
-            for clause in relation::clauses(package.relations[field as usize]) {
-                let clause = clause.map_err(|source| PackageError::Relation {
-                    package: package.name.to_owned(),
-                    field: field.name(),
-                    source,
-                })?;
-                let target = self.intern(clause.name);
-                let qualifier = match clause.qualifier {
-                    None | Some("native") => Qualifier::Own,
-                    Some("any") => Qualifier::Any,
-                    Some(architecture) if architecture == self.architecture => Qualifier::Own,
-                    Some(_) => Qualifier::Other,
-                };
-                if qualifier == Qualifier::Own {
-                    self.mention(target);
-                }
-                if field == RelationField::Provides {
-                    let version = match clause.constraint {
-                        None => None,
-                        Some(Constraint { operator: Operator::Equal, version }) => Some(version),
-                        // apt passes over what says anything but `=`.
-                        Some(_) => continue,
-                    };
-                    let provider = Provider { package: id, qualifier, version };
-                    self.names[target.index()].providers.push(provider);
-                } else if field != RelationField::Replaces && field != RelationField::Enhances {
-                    let (constraint, or_next) = (clause.constraint, clause.or_next);
-                    self.atoms.push(Atom { name: target, qualifier, constraint, or_next });
-                }
+            while let Some((_, clause)) = clauses.next_if(|(of, _)| *of == field) {
+                self.add_clause(id, field, clause);
             }
         }
         fields[RelationField::COUNT] = u32::try_from(self.atoms.len()).unwrap_or(u32::MAX);
         self.names[name.index()].versions.push(id);
         self.entries.push(Entry { package, name, index, fields });
-        Ok(())
+    }
+
+    fn add_clause(&mut self, owner: PackageId, field: RelationField, clause: Clause<'a>) {
+        let target = self.intern(clause.name);
+        let qualifier = match clause.qualifier {
+            None | Some("native") => Qualifier::Own,
+            Some("any") => Qualifier::Any,
+            Some(architecture) if architecture == self.architecture => Qualifier::Own,
+            Some(_) => Qualifier::Other,
+        };
+        if qualifier == Qualifier::Own {
+            self.mention(target);
+        }
+        match field {
+            // These only count for the order in which names are mentioned.
+            RelationField::Replaces | RelationField::Enhances => {}
+            RelationField::Provides => {
+                let version = match clause.constraint {
+                    None => None,
+                    Some(Constraint { operator: Operator::Equal, version }) => Some(version),
+                    // apt passes over what says anything but `=`.
+                    Some(_) => return,
+                };
+                self.names[target.index()].providers.push(Provider { package: owner, qualifier, version });
+            }
+            _ => {
+                let (constraint, or_next) = (clause.constraint, clause.or_next);
+                self.atoms.push(Atom { name: target, qualifier, constraint, or_next });
+            }
+        }
     }
 
     fn intern(&mut self, text: &'a str) -> NameId {
@@ -426,6 +437,28 @@ impl<'a> Universe<'a> {
             self.names[place].candidate = best;
         }
     }
+}
+
+/// A package with its relations read, which is the part that threads share.
+struct Parsed<'a> {
+    package: Package<'a>,
+    /// In the order of [`RelationField`].
+    clauses: Vec<(RelationField, Clause<'a>)>,
+}
+
+fn parse(package: Package<'_>) -> Result<Parsed<'_>, PackageError> {
+    let mut clauses = Vec::new();
+    for field in RelationField::ALL {
+        for clause in relation::clauses(package.relations[field as usize]) {
+            let clause = clause.map_err(|source| PackageError::Relation {
+                package: package.name.to_owned(),
+                field: field.name(),
+                source,
+            })?;
+            clauses.push((field, clause));
+        }
+    }
+    Ok(Parsed { package, clauses })
 }
 
 /// A quick hash for the few hundred thousand names of an index, which is verified before it comes here.

@@ -58,6 +58,20 @@ pub struct FileEntry {
     pub sha256: Sha256,
 }
 
+impl FileEntry {
+    /// The file's name, which leads nowhere else than into the artifact's directory.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn file_name(&self) -> Result<&str, ManifestError> {
+        match self.file.as_str() {
+            "" | "." | ".." => Err(ManifestError::Name(self.file.clone())),
+            name if name.contains(['/', '\0']) => Err(ManifestError::Name(self.file.clone())),
+            name => Ok(name),
+        }
+    }
+}
+
 /// One frame of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameEntry {
@@ -89,6 +103,9 @@ pub enum ManifestError {
     /// It is too long or no JSON of this form.
     #[error("not a manifest: {0}")]
     Form(String),
+    /// It names a file of another directory.
+    #[error("the manifest names `{0}`, expected the name of a file beside it")]
+    Name(String),
     /// Another program version wrote it.
     #[error("the manifest has format {0}, this program reads format {FORMAT}")]
     Version(u64),

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{Manifest, ManifestError};
 use crate::digest::Sha256;
 use crate::store::{Context as _, Store, StoreError};
+use crate::tree::TreeText;
+
+/// Where the store keeps notes about results.
+const NOTES: &str = "results";
 
 /// `result/<image>/` of one image.
 #[derive(Debug)]
@@ -33,10 +37,13 @@ pub enum ResultError {
     },
 }
 
-/// What tells a file that is as we left it from one that was touched, without reading it.
+/// What tells a file that is as we left it from one that was touched, without reading it. Kept in the store, it also
+/// names the directories whose results the store's objects belong to.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
+    place: TreeText,
     plan: Sha256,
+    manifest: Sha256,
     size: u64,
     inode: u64,
     modified: (i64, i64),
@@ -46,6 +53,11 @@ impl ResultDirectory {
     /// The result of `image` below `results`.
     pub fn new(results: &Path, image: &str) -> Self {
         Self { path: results.join(image) }
+    }
+
+    /// The result in `directory`.
+    pub fn at(directory: &Path) -> Self {
+        Self { path: directory.to_owned() }
     }
 
     /// Where it is.
@@ -86,21 +98,24 @@ impl ResultDirectory {
         let archive = self.path.join(&manifest.archive.file);
         let note = self.note_path(store);
         let noted = fs::read(&note).ok().and_then(|text| serde_json::from_slice::<Stamp>(&text).ok());
-        let stamp = stamp(&archive, plan).ok()?;
+        let stamp = self.stamp(&manifest).ok()?;
+        // Nobody else vouches for the manifest.
+        if noted.as_ref().is_some_and(|noted| noted.plan == plan && noted.manifest != stamp.manifest) {
+            return None;
+        }
         if noted.as_ref() != Some(&stamp) {
             let (found, _) = Sha256::of_reader(File::open(&archive).ok()?).ok()?;
             if found != manifest.archive.sha256 {
                 return None;
             }
-            self.note(plan, &manifest, store).ok()?;
+            self.note(&manifest, store).ok()?;
         }
         Some(manifest)
     }
 
     /// Notes in the store how the archive looks, for [`Self::current`].
-    fn note(&self, plan: Sha256, manifest: &Manifest, store: &Store) -> Result<(), StoreError> {
-        let archive = self.path.join(&manifest.archive.file);
-        let stamp = stamp(&archive, plan).context("look at", &archive)?;
+    fn note(&self, manifest: &Manifest, store: &Store) -> Result<(), StoreError> {
+        let stamp = self.stamp(manifest).context("look at", &self.path)?;
         let note = self.note_path(store);
         let directory = note.parent().unwrap_or(&note);
         fs::create_dir_all(directory).context("make the directory", directory)?;
@@ -109,9 +124,49 @@ impl ResultDirectory {
     }
 
     fn note_path(&self, store: &Store) -> PathBuf {
-        let place = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let name = Sha256::of(place.as_os_str().as_encoded_bytes());
-        store.root().join("results").join(name.to_string())
+        let name = Sha256::of(self.place().as_os_str().as_encoded_bytes());
+        store.root().join(NOTES).join(name.to_string())
+    }
+
+    fn place(&self) -> PathBuf {
+        fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    fn stamp(&self, manifest: &Manifest) -> io::Result<Stamp> {
+        let metadata = fs::metadata(self.path.join(&manifest.archive.file))?;
+        Ok(Stamp {
+            place: TreeText(self.place().into_os_string().into_encoded_bytes()),
+            plan: manifest.plan,
+            manifest: Sha256::of(manifest.to_text()),
+            size: metadata.len(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+
+    /// Every result that was written with `store` and is still there, of whatever project; and the notes about those
+    /// that are gone.
+    ///
+    /// # Errors
+    /// When the store's notes cannot be listed.
+    pub fn all(store: &Store) -> Result<(Vec<Manifest>, Vec<PathBuf>), StoreError> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let directory = store.root().join(NOTES);
+        let (mut manifests, mut gone) = (Vec::new(), Vec::new());
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((manifests, gone)),
+            entries => entries.context("read", &directory)?,
+        };
+        for entry in entries {
+            let path = entry.context("read", &directory)?.path();
+            let stamp = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Stamp>(&text).ok());
+            let place = stamp.map(|stamp| PathBuf::from(std::ffi::OsString::from_vec(stamp.place.0)));
+            match place.and_then(|path| Self { path }.manifest().ok().flatten()) {
+                Some(manifest) => manifests.push(manifest),
+                None => gone.push(path),
+            }
+        }
+        Ok((manifests, gone))
     }
 
     /// A new directory beside the result's place, gone again unless it is committed.
@@ -171,7 +226,7 @@ impl ResultDirectory {
                 fs::rename(&made, &self.path).context("make", &self.path)?;
             }
         }
-        Ok(self.note(manifest.plan, manifest, store)?)
+        Ok(self.note(manifest, store)?)
     }
 }
 
@@ -185,10 +240,4 @@ fn sweep(parent: &Path, prefix: &str) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-fn stamp(path: &Path, plan: Sha256) -> io::Result<Stamp> {
-    let metadata = fs::metadata(path)?;
-    let modified = (metadata.mtime(), metadata.mtime_nsec());
-    Ok(Stamp { plan, size: metadata.len(), inode: metadata.ino(), modified })
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::args::{Cli, Command, Global, SchemaKind};
 use super::progress::{Bars, Lines, Quiet};
 use super::show;
+use crate::build::stage::Limits;
 use crate::commands::{self, CommandError, Options, Session};
 use crate::model;
 use crate::progress::Reporter;
@@ -71,10 +72,6 @@ pub(super) fn report(error: &CommandError, json: bool) {
 
 fn run(cli: Cli) -> Result<u8, CommandError> {
     let Cli { command, images, global } = cli;
-    if command.is_some() && !images.is_empty() {
-        let message = format!("`{}` stands before the command; give images after it", images.join(" "));
-        return Err(CommandError::Usage(message));
-    }
     match command {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -96,12 +93,23 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
             return print(&format!("{:#}\n", model::schema(kind))).map(|()| 0);
         }
         Some(Command::Diff { old, new }) => return show::diff(&old, &new, global.json),
+        // Whoever was given an artifact has no project.
+        Some(Command::Verify { path, rebuild: false }) => {
+            return show::verify(&commands::verify(&path)?, global.json);
+        }
         _ => {}
     }
     let cancel = Arc::new(AtomicBool::new(false));
     watch_signals(&cancel)?;
     let reporter = reporter(&global);
     let session = Session::open(options(&global)?, reporter.as_ref(), &cancel)?;
+    let unknown = |name: &&String| !session.project.images.contains_key(*name);
+    if let Some(name) =
+        images.iter().filter(unknown).find(|name| Cli::command().find_subcommand(name).is_some())
+    {
+        let message = format!("`{name}` is a command, and a command stands first; give images after it");
+        return Err(CommandError::Usage(message));
+    }
     match command {
         None => show::build(&session, &images, global.json).map_err(|error| meant_command(error, &images)),
         Some(Command::Build { images }) => show::build(&session, &images, global.json),
@@ -114,7 +122,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Show { image: Some(image), plan }) => show::image(&session, &image, plan, global.json),
         Some(Command::Config { image }) => show::config(&session, &image, global.json),
         Some(Command::Why { image, package }) => show::why(&session, &image, &package, global.json),
-        Some(Command::Verify { path, rebuild }) => show::verify(&session, &path, rebuild, global.json),
+        Some(Command::Verify { path, .. }) => show::verify(&commands::rebuild(&session, &path)?, global.json),
         Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
         Some(Command::Completions { .. } | Command::Man | Command::Schema { .. } | Command::Diff { .. }) => {
             Ok(0)
@@ -185,6 +193,7 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         host: PathBuf::from("/"),
         jobs: global.jobs.map_or(cores, usize::from),
         scratch: global.scratch.as_ref().map(|path| here.join(path)),
+        limits: limits(global),
         proxy: ["http_proxy", "HTTP_PROXY"]
             .iter()
             .find_map(|name| env::var(name).ok())
@@ -192,6 +201,15 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         now: Timestamp::now(),
         program: env::current_exe().map_err(|error| fail("cannot tell where this program is", error))?,
     })
+}
+
+fn limits(global: &Global) -> Limits {
+    let default = Limits::default();
+    Limits {
+        script_seconds: global.script_timeout.map_or(default.script_seconds, u64::from),
+        root_bytes: global.tree_size.map_or(default.root_bytes, |mebibytes| u64::from(mebibytes) << 20),
+        ..default
+    }
 }
 
 fn find_project(here: &Path) -> Option<PathBuf> {

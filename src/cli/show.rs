@@ -11,7 +11,10 @@ use super::run::{print, report};
 use super::table::{bytes, table};
 use crate::apt::lockfile::{Lock, LockedPackage};
 use crate::artifact::ResultDirectory;
-use crate::commands::{self, Built, CommandError, Done, LockDiff, Locked, PackageChange, Session};
+use crate::commands::{
+    self, ArtifactDiff, Built, CommandError, Diff, Done, FileChange, LayerState, LockDiff, Locked,
+    PackageChange, Presence, Session, Verified,
+};
 use crate::model::image::{Address, Image};
 
 fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
@@ -161,7 +164,7 @@ fn diff_text(diff: &LockDiff) -> String {
     let mut text = if rows.is_empty() {
         "no package changes\n".to_owned()
     } else {
-        let aligned = table(&[("", false), ("package", false), ("version", false)], &rows);
+        let aligned = table(&[("", false); 3], &rows);
         aligned.lines().skip(1).map(|line| format!("{line}\n")).collect()
     };
     for suite in &diff.suites {
@@ -300,38 +303,32 @@ pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) ->
 
 fn show_plan(session: &Session, name: &str, lock: &Lock, as_json: bool) -> Result<u8, CommandError> {
     let plan = session.plan(name, lock)?;
-    let layers: Vec<_> = plan
-        .stages
-        .iter()
-        .map(|stage| {
-            let there = session.store.contains(crate::store::Kind::Layer, stage.key);
-            json!({
-                "recipes": stage.recipes,
-                "key": stage.key,
-                "packages": stage.packages.len(),
-                "there": there,
-            })
-        })
-        .collect();
+    let layers = commands::layers(session, &plan);
     if as_json {
         print_json(&json!({ "image": name, "plan": plan.key, "layers": layers }))?;
         return Ok(0);
     }
-    let rows: Vec<_> = plan
-        .stages
-        .iter()
-        .map(|stage| {
-            let there = session.store.contains(crate::store::Kind::Layer, stage.key);
-            vec![
-                stage.recipes.join(" + "),
-                stage.packages.len().to_string(),
-                if there { "there" } else { "to build" }.to_owned(),
-                stage.key.to_string(),
-            ]
-        })
-        .collect();
+    let row = |layer: &LayerState| {
+        let state = match &layer.presence {
+            Presence::There => "there",
+            Presence::NeverBuilt => "never built here",
+            Presence::Removed => "removed from the store",
+            Presence::Changed { .. } => "to build",
+        };
+        let recipes = layer.recipes.join(" + ");
+        vec![recipes, layer.packages.to_string(), state.to_owned(), layer.key.to_string()]
+    };
     let heading = [("layer", false), ("packages", true), ("state", false), ("key", false)];
-    print(&format!("plan {}\n{}", plan.key, table(&heading, &rows)))?;
+    let rows: Vec<_> = layers.iter().map(row).collect();
+    let mut text = format!("plan {}\n{}", plan.key, table(&heading, &rows));
+    for layer in &layers {
+        let Presence::Changed { changes } = &layer.presence else { continue };
+        let _ = writeln!(text, "{}: since it was last there", layer.recipes.join(" + "));
+        for change in changes {
+            let _ = writeln!(text, "  {change}");
+        }
+    }
+    print(&text)?;
     Ok(0)
 }
 
@@ -357,7 +354,7 @@ pub(super) fn why(session: &Session, name: &str, package: &str, as_json: bool) -
     let image = find(session, name)?;
     let lock = session.read_lock()?.ok_or(CommandError::NoLock)?;
     let chain = commands::why(&lock, name, &image.recipes, package)
-        .map_err(|error| CommandError::Failed(error.to_string()))?;
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
     if as_json {
         print_json(&chain)?;
         return Ok(0);
@@ -388,19 +385,47 @@ pub(super) fn diff(old: &Path, new: &Path, as_json: bool) -> Result<u8, CommandE
         print_json(&diff)?;
         return Ok(0);
     }
-    print(&diff_text(&diff.lock))?;
+    match &diff {
+        Diff::Locks(diff) => print(&diff_text(diff))?,
+        Diff::Artifacts(diff) => print(&artifact_text(diff))?,
+    }
     Ok(0)
 }
 
-pub(super) fn verify(
-    session: &Session,
-    path: &Path,
-    rebuild: bool,
-    as_json: bool,
-) -> Result<u8, CommandError> {
-    let verified = commands::verify(session, path, rebuild)?;
+fn artifact_text(diff: &ArtifactDiff) -> String {
+    let mut text = diff_text(&diff.packages());
+    if diff.files.is_empty() {
+        text.push_str("no file changes\n");
+    }
+    for FileChange { path, old, new, what } in &diff.files {
+        let _ = match (old, new) {
+            (None, Some(new)) => writeln!(text, "+ {path}: {new}"),
+            (Some(old), None) => writeln!(text, "- {path}: {old}"),
+            (old, new) => {
+                let (old, new) = (old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default());
+                if old == new {
+                    writeln!(text, "~ {path}: {}", what.join(", "))
+                } else {
+                    writeln!(text, "~ {path}: {} ({old} -> {new})", what.join(", "))
+                }
+            }
+        };
+    }
+    if diff.configuration_added.is_empty() && diff.configuration_removed.is_empty() {
+        text.push_str("no configuration changes\n");
+    }
+    for line in &diff.configuration_removed {
+        let _ = writeln!(text, "- {line}");
+    }
+    for line in &diff.configuration_added {
+        let _ = writeln!(text, "+ {line}");
+    }
+    text
+}
+
+pub(super) fn verify(verified: &Verified, as_json: bool) -> Result<u8, CommandError> {
     if as_json {
-        print_json(&verified)?;
+        print_json(verified)?;
     } else {
         print(&verified.text())?;
     }

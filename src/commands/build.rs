@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::CommandError;
+use super::layers::note;
 use super::lock::{ensure, fetcher};
 use super::session::Session;
 use crate::archive;
@@ -43,6 +44,9 @@ pub struct Built {
     pub elapsed: Duration,
 }
 
+/// An image's name and what became of it.
+pub type Outcome = (String, Result<Built, CommandError>);
+
 /// What was done for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "done", rename_all = "kebab-case")]
@@ -72,11 +76,9 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
 ///
 /// # Errors
 /// What concerns all images: the project, the lock.
-pub fn build(
-    session: &Session,
-    images: &[String],
-) -> Result<Vec<(String, Result<Built, CommandError>)>, CommandError> {
+pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
+    let _used = session.store.use_objects()?;
     let lock = ensure(session)?;
     let mut built = Vec::new();
     for name in names {
@@ -90,23 +92,26 @@ pub fn build(
     Ok(built)
 }
 
-fn build_one(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
+pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
     let begun = Instant::now();
     let image = &plan.evaluated.image.name;
     let result = ResultDirectory::new(&session.options.results, image);
     if let Some(manifest) = result.current(plan.key, &session.store) {
         return Ok(report(&result, &manifest, Done::Unchanged, begun));
     }
+    // A place that cannot be written is said before hours of work, not after them.
+    let made = result.begin()?;
     let mut layers_built = 0;
     let mut top = None;
     for stage in &plan.stages {
         let (layer, fresh) = layer(session, plan, stage)?;
+        note(session, stage)?;
         layers_built += usize::from(fresh);
         top = Some(layer);
     }
     let top = top.ok_or_else(|| CommandError::Failed(format!("image `{image}` installs no packages")))?;
     let (tree, contents) = compose_all(session, plan, &top)?;
-    let (manifest, summary) = write(session, plan, &result, &tree, &contents)?;
+    let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
     let done = Done::Built {
         layers_built,
         layers_reused: plan.stages.len() - layers_built,
@@ -160,7 +165,7 @@ fn layer(session: &Session, plan: &Plan, stage: &Stage) -> Result<(Layer, bool),
     let work = stage::Stage {
         job: &stage.job,
         subject: &subject,
-        limits: &stage::Limits::default(),
+        limits: &session.options.limits,
         executable: &session.options.program,
         range: &range,
         scratch: session.options.scratch.as_deref(),
@@ -230,13 +235,12 @@ fn search_secrets(
 fn write(
     session: &Session,
     plan: &Plan,
-    result: &ResultDirectory,
+    (result, made): (&ResultDirectory, tempfile::TempDir),
     tree: &Tree,
     contents: &NewContents<'_>,
 ) -> Result<(Manifest, archive::Summary), CommandError> {
     let image = &plan.evaluated.image;
     let vmid = image.container.vmid;
-    let made = result.begin()?;
     let name = format!("vzdump-lxc-{vmid}-{}.tar.zst", plan.lock_time.strftime("%Y_%m_%d-%H_%M_%S"));
     let path = made.path().join(&name);
     let failed = |error: &dyn std::error::Error| {

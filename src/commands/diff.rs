@@ -1,30 +1,62 @@
-//! `diff`: two locks, package by package.
+//! `diff`: two locks, package by package, or two artifacts.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::CommandError;
+use super::artifact_diff::{self, qualified};
 use super::session::read_lock;
+use super::{ArtifactDiff, CommandError};
 use crate::apt::lockfile::Lock;
+use crate::store::Context as _;
 
 /// What is different between two locks or two artifacts.
 #[derive(Debug, Clone, Serialize)]
-pub struct Diff {
-    /// Packages and suites.
-    pub lock: LockDiff,
+#[serde(rename_all = "kebab-case")]
+pub enum Diff {
+    /// Two locks.
+    Locks(LockDiff),
+    /// Two artifacts, or their archives.
+    Artifacts(ArtifactDiff),
 }
 
-/// Compares two lock files.
+/// Compares two lock files, or two artifacts: directories or archives.
 ///
 /// # Errors
-/// When one cannot be read.
+/// When one cannot be read, or the two are not of one kind.
 pub fn diff(old: &Path, new: &Path) -> Result<Diff, CommandError> {
-    let read = |path: &Path| {
-        read_lock(path)?.ok_or_else(|| CommandError::Usage(format!("there is no `{}`", path.display())))
+    match (is_lock(old)?, is_lock(new)?) {
+        (true, true) => {}
+        (false, false) => return artifact_diff::diff(old, new).map(Diff::Artifacts),
+        (first, _) => {
+            let (lock, artifact) = if first { (old, new) } else { (new, old) };
+            let (lock, artifact) = (lock.display(), artifact.display());
+            let message = format!("`{lock}` is a lock and `{artifact}` an artifact; give two of one kind");
+            return Err(CommandError::Usage(message));
+        }
+    }
+    let missing = |path: &Path| CommandError::Usage(format!("there is no `{}`", path.display()));
+    let read = |path: &Path| read_lock(path)?.ok_or_else(|| missing(path));
+    Ok(Diff::Locks(diff_locks(&read(old)?, &read(new)?)))
+}
+
+/// Whether `path` is to be read as a lock: a file that does not begin as compressed by zstd.
+fn is_lock(path: &Path) -> Result<bool, CommandError> {
+    const ZSTD: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let mut file = match File::open(path) {
+        // Said where it is read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => file.context("open", path)?,
     };
-    Ok(Diff { lock: diff_locks(&read(old)?, &read(new)?) })
+    let mut start = [0; 4];
+    let read = file.read(&mut start).context("read", path)?;
+    Ok(start[..read] != ZSTD)
 }
 
 /// What is different between two locks.
@@ -85,9 +117,33 @@ impl LockDiff {
 
 /// What changed from `old` to `new`.
 pub fn diff_locks(old: &Lock, new: &Lock) -> LockDiff {
-    let (before, after) = (versions(old), versions(new));
+    let mut diff = compare(&versions(old), &versions(new));
+    let (before, after) = (dates(old), dates(new));
+    let suites: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    for suite in suites {
+        let (old, new) = (before.get(suite), after.get(suite));
+        if old != new {
+            let date = |entry: Option<&(String, String)>| entry.map(|(date, _)| date.clone());
+            diff.suites.push(SuiteChange { suite: suite.clone(), old: date(old), new: date(new) });
+        }
+    }
+    diff
+}
+
+/// What changed between two lists of packages with their versions.
+pub(super) fn compare_packages(old: &[(String, String)], new: &[(String, String)]) -> LockDiff {
+    let versions = |rows: &[(String, String)]| -> Versions {
+        rows.iter().map(|(name, version)| (name.clone(), (version.clone(), Vec::new()))).collect()
+    };
+    compare(&versions(old), &versions(new))
+}
+
+/// Versions and hashes by package.
+type Versions = BTreeMap<String, (String, Vec<String>)>;
+
+fn compare(before: &Versions, after: &Versions) -> LockDiff {
     let mut diff = LockDiff::default();
-    for (name, (version, hashes)) in &before {
+    for (name, (version, hashes)) in before {
         match after.get(name) {
             None => diff.removed.push(change(name, Some(version), None)),
             Some((other, _)) if other != version => {
@@ -101,15 +157,6 @@ pub fn diff_locks(old: &Lock, new: &Lock) -> LockDiff {
     }
     let new_ones = after.iter().filter(|(name, _)| !before.contains_key(*name));
     diff.added = new_ones.map(|(name, (version, _))| change(name, None, Some(version))).collect();
-    let (before, after) = (dates(old), dates(new));
-    let suites: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    for suite in suites {
-        let (old, new) = (before.get(suite), after.get(suite));
-        if old != new {
-            let date = |entry: Option<&(String, String)>| entry.map(|(date, _)| date.clone());
-            diff.suites.push(SuiteChange { suite: suite.clone(), old: date(old), new: date(new) });
-        }
-    }
     diff
 }
 
@@ -118,13 +165,10 @@ fn change(name: &str, old: Option<&String>, new: Option<&String>) -> PackageChan
 }
 
 /// Versions and hashes by package; several versions of one package are joined.
-fn versions(lock: &Lock) -> BTreeMap<String, (String, Vec<String>)> {
+fn versions(lock: &Lock) -> Versions {
     let mut versions: BTreeMap<String, (Vec<&str>, Vec<String>)> = BTreeMap::new();
     for package in &lock.package {
-        let name = match package.architecture.as_str() {
-            "all" | "amd64" => package.name.clone(),
-            other => format!("{}:{other}", package.name),
-        };
+        let name = qualified(&package.name, &package.architecture);
         let entry = versions.entry(name).or_default();
         entry.0.push(&package.version);
         entry.1.push(package.sha256.to_string());

@@ -40,6 +40,9 @@ pub enum CommandError {
     /// A result.
     #[error(transparent)]
     Result(#[from] crate::artifact::ResultError),
+    /// An artifact's manifest.
+    #[error(transparent)]
+    Manifest(#[from] crate::artifact::ManifestError),
     /// The user interrupted.
     #[error("interrupted; the next run goes on from here")]
     Interrupted,
@@ -74,7 +77,7 @@ impl CommandError {
             Self::Project(_) | Self::UnknownImage { .. } | Self::LockFile { .. } | Self::NoLock => 2,
             Self::Plan(_) | Self::Usage(_) => 2,
             Self::Interrupted => 130,
-            Self::Store(_) | Self::Result(_) | Self::Failed(_) => 1,
+            Self::Store(_) | Self::Result(_) | Self::Manifest(_) | Self::Failed(_) => 1,
         }
     }
 }

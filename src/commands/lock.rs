@@ -1,17 +1,21 @@
 //! `lock` and `update`: pins that are missing, pins that move.
 
+use std::fs::File;
+
 use jiff::Timestamp;
 
 use super::session::Session;
 use super::{CommandError, LockDiff, diff_locks};
-use crate::apt::lockfile::{Lock, LockedArchive};
-use crate::apt::locking::{self, ArchiveSource};
+use crate::apt::deb::Deb;
+use crate::apt::lockfile::{Lock, LockedArchive, LockedPackage};
+use crate::apt::locking::{self, ArchiveSource, ControlFileError};
 use crate::apt::sources::host_sources;
 use crate::apt::sync::{SyncError, SyncedArchive, load_archive, sync_archive};
-use crate::fetch::{self, Fetcher, Mirrors};
+use crate::fetch::{self, FetchError, Fetcher, Mirrors};
 use crate::model::recipe::Archive;
 use crate::plan::Stale;
 use crate::progress::{Event, Unit};
+use crate::store::Context as _;
 
 /// Archives as mirrors offer them.
 struct Network<'a> {
@@ -30,6 +34,14 @@ impl ArchiveSource for Network<'_> {
 
     fn pinned(&self, archive: &Archive, locked: &LockedArchive) -> Result<SyncedArchive, SyncError> {
         load_archive(archive, locked, &self.fetcher, self.now)
+    }
+
+    fn control(&self, package: &LockedPackage, archive: &LockedArchive) -> Result<String, ControlFileError> {
+        let path = self.fetcher.fetch_deb(package, archive)?;
+        let opened = File::open(&path).context("open", &path).map_err(FetchError::from)?;
+        let text = Deb::open(opened).and_then(|deb| deb.control());
+        let read = text.map(|control| control.text);
+        read.map_err(|source| ControlFileError::Deb { package: package.name.clone(), source })
     }
 }
 
@@ -61,6 +73,7 @@ pub struct Locked {
 /// # Errors
 /// Archives that cannot be had or trusted, packages that do not fit.
 pub fn lock(session: &Session) -> Result<Locked, CommandError> {
+    let _used = session.store.use_objects()?;
     // Two processes must not write the same lock at once.
     let _guard = session.store.lock("images.lock")?;
     let found = session.read_lock()?;
@@ -86,6 +99,7 @@ pub(super) fn ensure(session: &Session) -> Result<Lock, CommandError> {
 /// # Errors
 /// As [`lock`]; a name that is neither archive nor package.
 pub fn update(session: &Session, names: &[String], dry_run: bool) -> Result<Locked, CommandError> {
+    let _used = session.store.use_objects()?;
     let _guard = session.store.lock("images.lock")?;
     let old = session.read_lock()?.unwrap_or_default();
     let stale = session.requests.stale(&old);

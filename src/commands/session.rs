@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::CommandError;
 use crate::apt::lockfile::Lock;
+use crate::build::stage::Limits;
 use crate::model::evaluate::{Evaluated, evaluate};
 use crate::model::{self, Project};
 use crate::plan::{Plan, Requests, plan};
@@ -33,6 +34,8 @@ pub struct Options {
     pub jobs: usize,
     /// Where to build trees; in memory when there is none.
     pub scratch: Option<PathBuf>,
+    /// What scripts of packages may use.
+    pub limits: Limits,
     /// HTTP proxy, as a URI.
     pub proxy: Option<String>,
     /// The time, for signatures and expiry only.

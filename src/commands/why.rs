@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::apt::lockfile::{Lock, Reason, SetMember};
+use crate::apt::locking::nearest_name;
 
 /// One link of the chain, from the asked package up to what a recipe names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,11 +50,8 @@ pub fn why(lock: &Lock, image: &str, recipes: &[String], package: &str) -> Resul
     while let Some(name) = next.take() {
         let Some((member, recipe)) = find(&name) else {
             if chain.is_empty() {
-                let near = members
-                    .iter()
-                    .map(|(member, _)| member.name.as_str())
-                    .filter(|known| known.contains(package) || package.contains(known));
-                let near = near.min_by_key(|known| known.len().abs_diff(package.len())).map(str::to_owned);
+                let known = members.iter().map(|(member, _)| member.name.as_str());
+                let near = nearest_name(package, known).map(str::to_owned);
                 return Err(NotInImage { package: package.to_owned(), image: image.to_owned(), near });
             }
             break;

@@ -2,9 +2,11 @@
 //!
 //! Pure. What is in a plan decides every byte of the image; what is not in it cannot change one.
 
+mod change;
 mod request;
 mod stage;
 
+pub use change::{Change, changes};
 pub(crate) use request::digest_json;
 pub use request::{Requests, SetRequest, Stale};
 pub use stage::{Plan, PlanError, Stage, plan};

@@ -3,9 +3,12 @@
 //! What has its final name is complete: it is written under `tmp/`, checked, and renamed. Readers check hashes
 //! again, since a disk may lie. Several processes may use one store at once.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// The lock that those who use objects share.
+const IN_USE: &str = "in-use";
 
 /// What is kept, each in a directory of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,10 +194,50 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be opened.
     pub fn lock(&self, name: impl std::fmt::Display) -> Result<Guard, StoreError> {
-        let path = self.root.join("locks").join(name.to_string());
-        let file = File::options().create(true).append(true).open(&path).context("open", &path)?;
+        let (file, path) = self.lock_file(&name.to_string())?;
         file.lock().context("lock", &path)?;
         Ok(Guard { _file: file })
+    }
+
+    /// As [`Store::lock`], but nothing when the lock is held.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn try_lock(&self, name: impl std::fmt::Display) -> Result<Option<Guard>, StoreError> {
+        let (file, path) = self.lock_file(&name.to_string())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Guard { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
+        }
+    }
+
+    /// Says that objects of this store are in use until the guard is dropped: [`Store::lock_unused`] waits for that.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn use_objects(&self) -> Result<Guard, StoreError> {
+        let (file, path) = self.lock_file(IN_USE)?;
+        file.lock_shared().context("lock", &path)?;
+        Ok(Guard { _file: file })
+    }
+
+    /// The right to remove objects, once nobody uses any. `waiting` is called before a wait.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn lock_unused(&self, waiting: impl FnOnce()) -> Result<Guard, StoreError> {
+        if let Some(guard) = self.try_lock(IN_USE)? {
+            return Ok(guard);
+        }
+        waiting();
+        self.lock(IN_USE)
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(File, PathBuf), StoreError> {
+        let path = self.root.join("locks").join(name);
+        let file = File::options().create(true).append(true).open(&path).context("open", &path)?;
+        Ok((file, path))
     }
 }
 
@@ -263,6 +306,18 @@ mod tests {
         assert_eq!(fs::read(path).unwrap(), b"x");
         drop(store.create().unwrap());
         assert_eq!(fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn objects_in_use_hold_off_whoever_wants_to_remove_them() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let (one, two) = (store.use_objects().unwrap(), store.use_objects().unwrap());
+        assert!(store.try_lock(IN_USE).unwrap().is_none());
+        drop((one, two));
+        let alone = store.lock_unused(|| panic!("there is nobody to wait for")).unwrap();
+        assert!(store.try_lock(IN_USE).unwrap().is_none());
+        drop(alone);
     }
 
     #[test]

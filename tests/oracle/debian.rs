@@ -109,7 +109,7 @@ impl Debian {
         let said = fs::read_to_string(&file).unwrap_or_else(|_| {
             let recommends = format!("APT::Install-Recommends={}", u8::from(question.recommends));
             let mut command = chroot(&self.root);
-            command.args(["nice", "apt-get", "-s", "-q"]);
+            command.args(["apt-get", "-s", "-q"]);
             for option in OPTIONS.into_iter().chain([recommends.as_str()]) {
                 command.args(["-o", option]);
             }

@@ -88,6 +88,20 @@ pub fn run_until(
     build(&stage, store, watch)
 }
 
+/// As [`run`], with another program as the worker.
+pub fn run_with(
+    executable: &Path,
+    store: &Store,
+    job: &StageJob,
+    limits: &Limits,
+    watch: &Watch,
+) -> Result<Layer, StageError> {
+    let range = &IdRange::discover().expect("ids for the sandbox");
+    let cancel = &AtomicBool::new(false);
+    let stage = Stage { job, subject: "test", limits, executable, range, scratch: None, cancel };
+    build(&stage, store, watch)
+}
+
 /// Puts a .deb into the store and reads what the lock would say of it.
 pub fn import(store: &Store, path: &Path) -> StagePackage {
     let bytes = fs::read(path).unwrap();

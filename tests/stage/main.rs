@@ -14,3 +14,4 @@ mod mirror;
 mod packages;
 #[path = "../support/mod.rs"]
 mod support;
+mod user;

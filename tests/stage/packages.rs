@@ -35,7 +35,8 @@ pub struct Fetched {
 
 /// Where .debs and reference trees are kept between runs.
 pub fn cache() -> PathBuf {
-    std::env::temp_dir().join("build-images-test-packages")
+    let chosen = std::env::var_os("BUILD_IMAGES_TEST_CACHE").map(PathBuf::from);
+    chosen.unwrap_or_else(|| std::env::temp_dir().join("build-images-test-packages"))
 }
 
 /// All packages of [`REQUESTED`] with what they need; nothing when there is no apt or no mirror.
@@ -60,11 +61,11 @@ fn mirror() -> Option<String> {
 
 fn fetch(name: &str, requested: &[&str]) -> Option<Fetched> {
     let directory = cache().join(name);
-    fs::create_dir_all(&directory).ok()?;
-    let lock = fs::File::create(cache().join(format!("{name}.lock"))).ok()?;
-    lock.lock().ok()?;
     let archives = directory.join("cache/archives");
     if !directory.join("complete").exists() {
+        fs::create_dir_all(&directory).ok()?;
+        let lock = fs::File::create(cache().join(format!("{name}.lock"))).ok()?;
+        lock.lock().ok()?;
         let configuration = configure(&directory)?;
         apt(&configuration, &["update", "-q"])?;
         let required = required(&configuration)?;

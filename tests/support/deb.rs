@@ -142,6 +142,11 @@ impl Deb {
         self
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The name of its file in a pool.
     pub fn file_name(&self) -> String {
         let version = self.version.split_once(':').map_or(self.version.as_str(), |(_, rest)| rest);

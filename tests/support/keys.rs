@@ -57,6 +57,7 @@ pub enum Algorithm {
 }
 
 /// A signing key with its secret.
+#[derive(Clone)]
 pub struct Key {
     primary: SecretKey,
     subkey: SecretSubkey,

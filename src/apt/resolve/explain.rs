@@ -220,7 +220,12 @@ impl<'u, 'a> Argument<'_, 'u, 'a> {
             for atom in universe.groups(id, field).flatten() {
                 for enemy in universe.conflicting(id, atom).filter(|id| self.problem.is_candidate(*id)) {
                     let verb = if field == RelationField::Breaks { "breaks" } else { "conflicts with" };
-                    let line = format!("{} {verb} {}", self.show(id), self.show_atom(atom));
+                    let provided = if universe.name_of(enemy) == atom.name {
+                        String::new()
+                    } else {
+                        format!(", which `{}` provides", universe.package(enemy).name)
+                    };
+                    let line = format!("{} {verb} {}{provided}", self.show(id), self.show_atom(atom));
                     if self.taken.get(&universe.name_of(enemy)).is_some_and(|(taken, _)| *taken == enemy) {
                         found.push(self.told(&[Told::Taken(id), Told::Line(line), Told::Taken(enemy)]));
                     } else {
@@ -389,7 +394,13 @@ impl<'u, 'a> Argument<'_, 'u, 'a> {
         for atom in group {
             let name = universe.name_text(atom.name);
             let providers: Vec<_> = universe.providers(name).into_iter().map(str::to_owned).collect();
+            let passed_over = universe.matches(atom).next();
             match self.problem.candidate(atom.name) {
+                Some(id) if passed_over.is_some() => parts.push(format!(
+                    "{} would do, but {} is what is taken of that name",
+                    passed_over.map(|id| self.show(id)).unwrap_or_default(),
+                    self.show(id)
+                )),
                 Some(id) => parts.push(format!("only {} is available", self.show(id))),
                 None if providers.is_empty() => parts.push(format!("there is no package `{name}`")),
                 None => parts

@@ -29,10 +29,14 @@ pub(super) fn mark(problem: &Problem<'_, '_>) -> Option<BTreeMap<NameId, Package
     for (id, _) in &problem.roots {
         marker.install(*id, Asked::ByUser, 0);
     }
-    if marker.steps > STEP_LIMIT || marker.is_broken() {
+    if marker.steps > STEP_LIMIT {
         return None;
     }
+    // What was taken back for a conflict leaves packages that need it; they go as well unless they are needed.
     marker.sweep();
+    while marker.drop_incomplete() {
+        marker.sweep();
+    }
     if marker.is_broken() {
         return None;
     }
@@ -295,9 +299,27 @@ impl<'p, 'u, 'a> Marker<'p, 'u, 'a> {
             && (!recommends || universe.groups(id, RelationField::Recommends).all(|group| self.is_met(group)))
     }
 
-    fn is_sound(&self, id: PackageId) -> bool {
+    fn is_complete(&self, id: PackageId) -> bool {
         let universe = self.problem.universe;
         HARD.iter().flat_map(|field| universe.groups(id, *field)).all(|group| self.is_met(group))
+    }
+
+    /// Drops the packages whose dependencies are not met, as far as they may be dropped; whether there was one.
+    fn drop_incomplete(&mut self) -> bool {
+        let selected: Vec<_> = self.state.iter().filter_map(|state| state.selected).collect();
+        let mut dropped = false;
+        for id in selected {
+            if !self.is_protected(id) && !self.problem.is_base(id) && !self.is_complete(id) {
+                self.state(id).selected = None;
+                dropped = true;
+            }
+        }
+        dropped
+    }
+
+    fn is_sound(&self, id: PackageId) -> bool {
+        let universe = self.problem.universe;
+        self.is_complete(id)
             && !NEGATIVE
                 .iter()
                 .flat_map(|field| universe.groups(id, *field).flatten())

@@ -22,6 +22,7 @@ pub(super) fn search(problem: &Problem<'_, '_>) -> Result<BTreeMap<NameId, Packa
         state: vec![State::Open; problem.universe.name_count()],
         trail: Vec::new(),
         groups: Vec::new(),
+        settled: 0,
         decisions: Vec::new(),
         steps: 0,
     };
@@ -67,6 +68,8 @@ struct Search<'p, 'u, 'a> {
     trail: Vec<NameId>,
     /// Everything that has to be met.
     groups: Vec<&'u [Atom<'a>]>,
+    /// How many of them are met by what is never gone back on.
+    settled: usize,
     decisions: Vec<Decision>,
     steps: usize,
 }
@@ -126,6 +129,7 @@ impl<'u, 'a> Search<'_, 'u, 'a> {
             match self.next_choice() {
                 Next::Nothing => {
                     self.decisions.clear();
+                    self.settled = self.groups.len();
                     return true;
                 }
                 Next::Forced(id) => {
@@ -154,7 +158,7 @@ impl<'u, 'a> Search<'_, 'u, 'a> {
     /// What has to be done next: groups with one option left come before those with several.
     fn next_choice(&mut self) -> Next {
         let mut choice = None;
-        for place in 0..self.groups.len() {
+        for place in self.settled..self.groups.len() {
             self.steps += 1;
             if self.steps > STEP_LIMIT {
                 return Next::Contradiction;

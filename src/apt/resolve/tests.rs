@@ -142,7 +142,7 @@ fn a_package_does_not_conflict_with_what_it_provides_itself() {
     insta::assert_snapshot!(solve(lines, &["mta", "other"], true, &[]), @r#"
     nothing fits:
       `mta` is asked for
-      `mta` 1 conflicts with `mail`
+      `mta` 1 conflicts with `mail`, which `other` provides
       `other` is asked for
     "#);
 }
@@ -184,7 +184,7 @@ fn the_base_is_frozen_and_preferred() {
     nothing fits:
       `c` is asked for
       `c` 1 depends on `n (>= 2)`
-      only `n` 1 is available
+      `n` 2 would do, but `n` 1 is what is taken of that name
     "#);
     insta::assert_snapshot!(solve(lines, &["c"], true, &[("n", "0")]), @"`n` 0 of the recipes before is not in the archives any more; update it");
 }
@@ -254,5 +254,20 @@ fn an_alternative_ruled_out_by_another_chain_is_told_with_it() {
       `g` 1 conflicts with `c`
       `b` 1 depends on `e`
       `g` 1 conflicts with `e`
+    "#);
+}
+
+#[test]
+fn what_needs_something_taken_back_goes_too() {
+    let lines = "
+        a 1; Depends: cron; Recommends: postfix
+        cron 1; Recommends: exim
+        exim 1; Depends: exim-base; Provides: mta; Conflicts: mta
+        exim-base 1; Depends: exim
+        postfix 1; Provides: mta; Conflicts: mta";
+    insta::assert_snapshot!(solve(lines, &["a"], true, &[]), @r#"
+    a 1 (Requested)
+    cron 1 (Depends by a)
+    postfix 1 (Recommends by a)
     "#);
 }

@@ -1,0 +1,116 @@
+//! Whether each layer of a plan is in the store and, when it is not, why.
+//!
+//! The store keeps a note of the last job of each list of recipes, so that the next one can be compared with it.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::CommandError;
+use super::session::Session;
+use crate::build::stage::StageJob;
+use crate::digest::Sha256;
+use crate::plan::{Change, Plan, Stage, changes, digest_json};
+use crate::store::{Context as _, Kind};
+
+/// Longest note that is read, in bytes.
+const MAX_NOTE: u64 = 64 << 20;
+
+/// One layer of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerState {
+    /// The recipes whose packages it holds, the last one's being its own.
+    pub recipes: Vec<String>,
+    /// Its key.
+    pub key: Sha256,
+    /// Number of packages that it adds.
+    pub packages: usize,
+    /// Whether it is in the store, and if not, why.
+    #[serde(flatten)]
+    pub presence: Presence,
+}
+
+/// Whether a layer is in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Presence {
+    /// It is.
+    There,
+    /// No layer of these recipes was ever in this store.
+    NeverBuilt,
+    /// It was, and has been removed.
+    Removed,
+    /// Other inputs than when a layer of these recipes was last there.
+    Changed {
+        /// What changed.
+        changes: Vec<Change>,
+    },
+}
+
+/// What the store notes of a layer when it is there.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    key: Sha256,
+    job: StageJob,
+}
+
+/// The layers of `plan`, the lowest first.
+pub fn layers(session: &Session, plan: &Plan) -> Vec<LayerState> {
+    let state = |stage: &Stage| LayerState {
+        recipes: stage.recipes.clone(),
+        key: stage.key,
+        packages: stage.packages.len(),
+        presence: presence(session, stage),
+    };
+    plan.stages.iter().map(state).collect()
+}
+
+fn presence(session: &Session, stage: &Stage) -> Presence {
+    if session.store.contains(Kind::Layer, stage.key) {
+        return Presence::There;
+    }
+    match read(&note_path(session, &stage.recipes)) {
+        None => Presence::NeverBuilt,
+        Some(note) if note.key == stage.key => Presence::Removed,
+        Some(note) => Presence::Changed { changes: changes(&note.job, &stage.job) },
+    }
+}
+
+/// A note that is not there or cannot be read is as good as none.
+fn read(path: &Path) -> Option<Note> {
+    if fs::metadata(path).ok()?.len() > MAX_NOTE {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Notes that the layer of `stage` is there.
+///
+/// # Errors
+/// When the note cannot be written.
+pub(super) fn note(session: &Session, stage: &Stage) -> Result<(), CommandError> {
+    let path = note_path(session, &stage.recipes);
+    if read(&path).is_some_and(|note| note.key == stage.key) {
+        return Ok(());
+    }
+    let directory = path.parent().unwrap_or(&path);
+    fs::create_dir_all(directory).context("make the directory", directory)?;
+    let note = Note { key: stage.key, job: stage.job.clone() };
+    let text = serde_json::to_vec(&note).map_err(io::Error::other).context("write", &path)?;
+    let mut pending = session.store.create()?;
+    pending.write_all(&text).context("write", &path)?;
+    Ok(pending.place(&path)?)
+}
+
+/// Where the note of `recipes` is. Two projects may give one name to different recipes.
+pub(super) fn note_path(session: &Session, recipes: &[String]) -> PathBuf {
+    let root = &session.options.root;
+    let root = fs::canonicalize(root).unwrap_or_else(|_| root.clone());
+    let name = digest_json(&(root.to_string_lossy(), recipes));
+    session.store.root().join(NOTES).join(name.to_string())
+}
+
+/// The store's directory of notes.
+pub(super) const NOTES: &str = "notes";
