@@ -76,7 +76,10 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "build-images", &mut script);
-            return print(&String::from_utf8_lossy(&script)).map(|()| 0);
+            // clap_complete 4.6 calls the functions' cases one name where it sets it and another where it looks for it,
+            // when the program's name has a hyphen.
+            let script = String::from_utf8_lossy(&script).replace("build__subcmd__images", "build__images");
+            return print(&script).map(|()| 0);
         }
         Some(Command::Man) => {
             return print(&super::man::page()?).map(|()| 0);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::candidates::Candidate;
 use super::error::{Attempt, Failure, FetchError};
-use super::http::join;
+use super::http::{Answer, join};
 use super::partial::Partial;
 use super::{Fetcher, Source, Wanted};
 use crate::store::StoreError;
@@ -123,7 +123,7 @@ impl Fetcher<'_> {
     ) -> Result<(), Stop> {
         if partial.length() < wanted.size {
             let from = partial.length();
-            let answer = self.http.get(uri, from, wanted.size)?;
+            let answer = self.get(uri, from, wanted.size)?;
             if answer.offset != from {
                 if answer.offset != 0 {
                     return Err(Failure::Range { expected: from, found: answer.offset }.into());
@@ -142,6 +142,11 @@ impl Fetcher<'_> {
         } else {
             Err(Failure::Mismatch { expected: wanted.sha256, found }.into())
         }
+    }
+
+    fn get(&self, uri: &str, from: u64, size: u64) -> Result<Answer, Stop> {
+        let answer = self.http.get(uri, from, size, &|| self.cancelled());
+        if self.cancelled() { Err(Stop::Cancelled) } else { Ok(answer?) }
     }
 
     fn append(
@@ -201,7 +206,11 @@ impl Fetcher<'_> {
         if let Some(reason) = self.given_up(candidate) {
             return Err(Failure::Unreachable { reason }.into());
         }
-        let answer = self.http.get(uri, 0, limit).inspect_err(|failure| self.note(candidate, failure))?;
+        let answer = self.get(uri, 0, limit).inspect_err(|stop| {
+            if let Stop::Failure(failure) = stop {
+                self.note(candidate, failure);
+            }
+        })?;
         self.reached(candidate);
         let mut reader = answer.reader;
         let mut bytes = Vec::new();

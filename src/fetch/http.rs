@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -19,6 +20,13 @@ use super::error::{Failure, FetchError};
 
 /// Time that every request may take, whatever its size.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How often somebody who waits for a server looks whether to go on.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// The thread of a request is at most so many chunks of so many bytes ahead of who reads the answer.
+const CHUNKS: usize = 4;
+const CHUNK: usize = 1 << 16;
 
 /// The client, with its pool of connections.
 pub(super) struct Http {
@@ -63,7 +71,16 @@ impl Http {
     }
 
     /// Asks for `uri` from byte `from` on. At most `size` bytes are going to be read.
-    pub(super) fn get(&self, uri: &str, from: u64, size: u64) -> Result<Answer, Failure> {
+    ///
+    /// The request runs in a thread of its own, so that whoever waits for a server that hangs can stop: this function
+    /// looks at `cancelled` while it waits, and the answer's reader gives an [`ErrorKind::Interrupted`] now and then.
+    pub(super) fn get(
+        &self,
+        uri: &str,
+        from: u64,
+        size: u64,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Answer, Failure> {
         if let Some(path) = uri.strip_prefix("file://") {
             return local(path, from);
         }
@@ -75,20 +92,87 @@ impl Http {
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        let response = request.config().timeout_global(Some(patience)).build().call().map_err(no_answer)?;
-        let number = |name| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
-        };
-        let (offset, size) = match response.status() {
-            StatusCode::OK => (0, number(header::CONTENT_LENGTH)),
-            StatusCode::PARTIAL_CONTENT => content_range(&response).ok_or(Failure::Status { status: 206 })?,
-            status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
-                return Err(Failure::Absent { status: status.as_u16() });
+        let request = request.config().timeout_global(Some(patience)).build();
+        let (send, receive) = sync_channel(CHUNKS);
+        let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
+            let (offset, size, mut reader) = match request.call().map_err(no_answer).and_then(opened) {
+                Ok(opened) => opened,
+                Err(failure) => return drop(send.send(Part::Failed(failure))),
+            };
+            let mut next = Part::Opened { offset, size };
+            // An error of `send` means that nobody wants the rest.
+            while send.send(next).is_ok() {
+                let mut chunk = vec![0; CHUNK];
+                next = match reader.read(&mut chunk) {
+                    Ok(0) => return,
+                    Ok(count) => {
+                        chunk.truncate(count);
+                        Part::Bytes(chunk)
+                    }
+                    Err(error) => Part::BrokeOff(error),
+                };
             }
-            status => return Err(Failure::Status { status: status.as_u16() }),
-        };
-        Ok(Answer { offset, size, reader: Box::new(response.into_body().into_reader()) })
+        });
+        thread.map_err(|error| Failure::NoAnswer { reason: error.to_string() })?;
+        loop {
+            match receive.recv_timeout(LOOK_UP) {
+                Ok(Part::Opened { offset, size }) => {
+                    let reader = Box::new(Arriving { receive, chunk: Vec::new(), read: 0 });
+                    return Ok(Answer { offset, size, reader });
+                }
+                Ok(Part::Failed(failure)) => return Err(failure),
+                Err(RecvTimeoutError::Timeout) if !cancelled() => {}
+                _ => return Err(Failure::NoAnswer { reason: "the request was given up".to_owned() }),
+            }
+        }
     }
+}
+
+/// What the thread of a request has to say.
+enum Part {
+    Opened { offset: u64, size: Option<u64> },
+    Failed(Failure),
+    Bytes(Vec<u8>),
+    BrokeOff(std::io::Error),
+}
+
+/// The bytes of an answer as its thread hands them over.
+struct Arriving {
+    receive: Receiver<Part>,
+    chunk: Vec<u8>,
+    read: usize,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.read == self.chunk.len() {
+            match self.receive.recv_timeout(LOOK_UP) {
+                Ok(Part::Bytes(chunk)) => (self.chunk, self.read) = (chunk, 0),
+                Ok(Part::BrokeOff(error)) => return Err(error),
+                Err(RecvTimeoutError::Timeout) => return Err(ErrorKind::Interrupted.into()),
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.chunk.len() - self.read);
+        buffer[..count].copy_from_slice(&self.chunk[self.read..self.read + count]);
+        self.read += count;
+        Ok(count)
+    }
+}
+
+/// The first byte's offset, the whole file's size and the body of `response`, if it is the file.
+fn opened(response: Response<Body>) -> Result<(u64, Option<u64>, impl Read), Failure> {
+    let number =
+        |name| response.headers().get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    let (offset, size) = match response.status() {
+        StatusCode::OK => (0, number(header::CONTENT_LENGTH)),
+        StatusCode::PARTIAL_CONTENT => content_range(&response).ok_or(Failure::Status { status: 206 })?,
+        status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
+            return Err(Failure::Absent { status: status.as_u16() });
+        }
+        status => return Err(Failure::Status { status: status.as_u16() }),
+    };
+    Ok((offset, size, response.into_body().into_reader()))
 }
 
 /// Tells a host that is not there from one that does not do its work.

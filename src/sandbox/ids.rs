@@ -255,8 +255,8 @@ mod tests {
         let bob = "bob:100000:65536\n";
         insta::assert_snapshot!(discover(1000, "", "", WHOLE).unwrap_err(), @"`/etc/subuid` gives `alice` no range of ids, but building needs one range of 65536; add the line `alice:100000:65536` to it, and `alice:100000:65536` to `/etc/subgid` (as root)");
         insta::assert_snapshot!(discover(1000, "alice:165536:65536\n", bob, WHOLE).unwrap_err(), @"`/etc/subgid` gives `alice` no range of ids, but building needs one range of 65536; add the line `alice:165536:65536` to it (as root)");
-        insta::assert_snapshot!(discover(1000, "alice:100000:1000\n", bob, WHOLE).unwrap_err(), @"`/etc/subuid` gives `alice` no range of more than 1000 ids, but building needs one range of 65536; add the line `alice:165536:65536` to it (as root)");
-        insta::assert_snapshot!(discover(1234, "", bob, WHOLE).unwrap_err(), @"`/etc/subuid` gives `1234` no range of ids, but building needs one range of 65536; add the line `1234:100000:65536` to it (as root)");
+        insta::assert_snapshot!(discover(1000, "alice:100000:1000\n", bob, WHOLE).unwrap_err(), @"`/etc/subuid` gives `alice` no range of more than 1000 ids, but building needs one range of 65536; add the line `alice:165536:65536` to it, and `alice:165536:65536` to `/etc/subgid` (as root)");
+        insta::assert_snapshot!(discover(1234, "", bob, WHOLE).unwrap_err(), @"`/etc/subuid` gives `1234` no range of ids, but building needs one range of 65536; add the line `1234:100000:65536` to it, and `1234:165536:65536` to `/etc/subgid` (as root)");
     }
 
     #[test]

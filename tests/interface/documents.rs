@@ -14,7 +14,7 @@ pub(super) fn options() -> BTreeSet<String> {
         let line = line.trim_start();
         let line = line.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(line, |(_, long)| long);
         if line.starts_with("--") {
-            let end = line.find(|c: char| c == ' ' || c == '=').unwrap_or(line.len());
+            let end = line.find([' ', '=']).unwrap_or(line.len());
             options.insert(line[..end].to_owned());
         }
     }
