@@ -67,16 +67,16 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
     serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
+/// The name of an image and what became of it.
+pub type Outcome = (String, Result<Built, CommandError>);
+
 /// Builds `images`, all when none is named; locks first what is not locked.
 ///
 /// One image's failure does not stop the others: each has its own result.
 ///
 /// # Errors
 /// What concerns all images: the project, the lock.
-pub fn build(
-    session: &Session,
-    images: &[String],
-) -> Result<Vec<(String, Result<Built, CommandError>)>, CommandError> {
+pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
     let _used = session.store.use_objects()?;
     let lock = ensure(session)?;

@@ -132,8 +132,10 @@ fn referenced(session: &Session) -> Result<(Objects, Vec<PathBuf>), CommandError
     }
     for manifest in &manifests {
         keep.extend(manifest.layers.iter().map(|key| (Kind::Layer, key.to_string())));
-        let keys = manifest.frames.iter().filter_map(|frame| frame.key);
-        keep.extend(keys.map(|key| (Kind::Frame, key.to_string())));
+        let keys: Vec<_> = manifest.frames.iter().filter_map(|frame| frame.key).collect();
+        keep.extend(keys.iter().map(|key| (Kind::Frame, key.to_string())));
+        // States of the tar's hash, without which the next build would hash all of it.
+        keep.extend(crate::archive::chain(&keys).iter().map(|name| (Kind::Frame, name.to_string())));
         keep.extend(manifest.packages.iter().map(|package| (Kind::Deb, package.sha256.to_string())));
     }
     Ok((keep, gone))

@@ -12,7 +12,7 @@ mod verify;
 mod why;
 
 pub use artifact_diff::{ArtifactDiff, FileChange};
-pub use build::{Built, Done, build};
+pub use build::{Built, Done, Outcome, build};
 pub use diff::{Diff, LockDiff, PackageChange, SuiteChange, diff, diff_locks};
 pub use error::CommandError;
 pub use gc::{Swept, gc};

@@ -91,7 +91,7 @@ pub fn plan(
         }
         let recipes = &image.recipes[..=index];
         let Some(request) = requests.sets.iter().find(|set| set.recipes == recipes) else { continue };
-        for stale in stale.iter().filter(|stale| concerns(stale, request)) {
+        if let Some(stale) = stale.iter().find(|stale| concerns(stale, request)) {
             return Err(PlanError::Stale { image: image.name.clone(), stale: stale.clone() });
         }
         // `concerns` has refused a missing set.
