@@ -1,13 +1,16 @@
 //! From requests to a lock: which archives to ask, which lists to resolve, which pins to hold.
 
+mod texts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::control::stanzas;
 use super::deb::DebError;
 use super::lockfile::{Lock, LockedArchive, LockedPackage, PackageSet, SetMember};
 use super::resolve::{Chosen, Request, Unsatisfiable, resolve};
-use super::sync::{ARCHITECTURE, SyncError, SyncedArchive, SyncedIndex, definition};
-use super::universe::{Index, Universe, UniverseError};
+use super::sync::{SyncError, SyncedArchive, definition};
+use super::universe::{Universe, UniverseError};
+use texts::Texts;
+
 use crate::fetch::FetchError;
 use crate::model::recipe::Archive;
 use crate::model::words::nearest;
@@ -254,95 +257,6 @@ fn unknown(name: &str, old: &Lock, archives: &BTreeMap<&str, &Archive>) -> Locki
 pub(crate) fn nearest_name<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let related = known.clone().filter(|known| known.contains(name) || name.contains(known));
     nearest(name, known).or_else(|| related.min_by_key(|known| known.len().abs_diff(name.len())))
-}
-
-/// Package indices by archive.
-#[derive(Default)]
-struct Texts(BTreeMap<String, Vec<SyncedIndex>>);
-
-impl Texts {
-    fn of(states: &BTreeMap<String, SyncedArchive>) -> Self {
-        Self(states.iter().map(|(name, state)| (name.clone(), state.indices.clone())).collect())
-    }
-
-    fn and(mut self, other: Self) -> Self {
-        for (name, indices) in other.0 {
-            self.0.entry(name).or_default().extend(indices);
-        }
-        self
-    }
-
-    /// Packages of `lock` that no index lists, of archives that are here.
-    fn unlisted<'l>(&self, lock: &'l Lock) -> Vec<&'l LockedPackage> {
-        let mut listed = BTreeSet::new();
-        for index in self.0.values().flatten() {
-            let stanzas = stanzas(&index.text).flatten();
-            listed
-                .extend(stanzas.filter_map(|stanza| Some((stanza.get("Package")?, stanza.get("Version")?))));
-        }
-        let here = lock.package.iter().filter(|row| self.0.contains_key(&row.archive));
-        here.filter(|row| !listed.contains(&(row.name.as_str(), row.version.as_str()))).collect()
-    }
-
-    /// Lists `package`, whose control file is `control`, as its archive once did.
-    fn add(&mut self, package: &LockedPackage, control: &str) {
-        let LockedPackage { archive, suite, architecture, path, size, sha256, .. } = package;
-        let text = format!("{}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n", control.trim());
-        let (suite, architecture) = (suite.clone(), architecture.clone());
-        let index = SyncedIndex { suite, component: "main".to_owned(), architecture, text };
-        self.0.entry(archive.clone()).or_default().push(index);
-    }
-
-    /// The same without versions of pinned packages other than the pinned one, where that one is there at all.
-    fn pinned(&self, pins: &BTreeMap<&str, &str>) -> Self {
-        let all = || self.0.values().flatten();
-        let mut present = BTreeSet::new();
-        for index in all() {
-            for stanza in stanzas(&index.text).flatten() {
-                let (name, version) = (stanza.get("Package"), stanza.get("Version"));
-                if let Some(name) = name.filter(|name| pins.get(name).copied() == version) {
-                    present.insert(name);
-                }
-            }
-        }
-        let keep = |index: &SyncedIndex| {
-            let mut text = String::with_capacity(index.text.len());
-            for paragraph in index.text.split_inclusive("\n\n") {
-                let field = |name: &str| {
-                    paragraph
-                        .lines()
-                        .find_map(|line| line.strip_prefix(name))
-                        .map(str::trim)
-                        .unwrap_or_default()
-                };
-                let name = field("Package:");
-                if !present.contains(name) || pins.get(name) == Some(&field("Version:")) {
-                    text.push_str(paragraph);
-                }
-            }
-            SyncedIndex { text, ..index.clone() }
-        };
-        Self(
-            self.0.iter().map(|(name, indices)| (name.clone(), indices.iter().map(keep).collect())).collect(),
-        )
-    }
-
-    fn universe<'a>(
-        &'a self,
-        archives: &'a BTreeMap<String, Archive>,
-    ) -> Result<Universe<'a>, UniverseError> {
-        let indices: Vec<Index<'a>> = archives
-            .keys()
-            .flat_map(|name| self.0.get(name).into_iter().flatten().map(move |index| (name, index)))
-            .map(|(archive, index)| Index {
-                archive,
-                suite: &index.suite,
-                not_automatic: false,
-                text: &index.text,
-            })
-            .collect();
-        Universe::new(ARCHITECTURE, &indices)
-    }
 }
 
 struct Resolver<'a> {

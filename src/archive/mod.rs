@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use member::{Head, MemberError, MemberFault};
 pub use read::{Archive, ReadError, read};
+pub(crate) use running::chain;
 pub use table::{FrameInfo, FrameTable, TableError, read_table};
 pub use write::{ArchiveError, Source, Summary, write};
 

@@ -60,8 +60,8 @@ fn seal(chain: Sha256, state: &[u8]) -> Sha256 {
     Sha256::of([chain.as_bytes(), state].concat())
 }
 
-/// For each frame, the hash over its key and those of all before it.
-pub(super) fn chain(keys: &[Sha256]) -> Vec<Sha256> {
+/// For each frame, the hash over its key and those of all before it; states are kept in the store under it.
+pub(crate) fn chain(keys: &[Sha256]) -> Vec<Sha256> {
     let mut last = Sha256::of("tar of frames");
     let next = keys.iter().map(|key| {
         last = Sha256::of([last.as_bytes().as_slice(), key.as_bytes()].concat());

@@ -2,6 +2,7 @@
 //! clock.
 
 mod args;
+mod diff;
 mod man;
 mod progress;
 mod run;

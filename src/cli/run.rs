@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::args::{Cli, Command, Global, SchemaKind};
 use super::progress::{Bars, Lines, Quiet};
-use super::show;
+use super::{diff, show};
 use crate::build::stage::Limits;
 use crate::commands::{self, CommandError, Options, Session};
 use crate::model;
@@ -92,7 +92,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
             };
             return print(&format!("{:#}\n", model::schema(kind))).map(|()| 0);
         }
-        Some(Command::Diff { old, new }) => return show::diff(&old, &new, global.json),
+        Some(Command::Diff { old, new }) => return diff::diff(&old, &new, global.json),
         // Whoever was given an artifact has no project.
         Some(Command::Verify { path, rebuild: false }) => {
             return show::verify(&commands::verify(&path)?, global.json);

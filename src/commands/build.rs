@@ -70,6 +70,9 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
     serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
+/// The name of an image and what became of it.
+pub type Outcome = (String, Result<Built, CommandError>);
+
 /// Builds `images`, all when none is named; locks first what is not locked.
 ///
 /// One image's failure does not stop the others: each has its own result.

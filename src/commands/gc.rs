@@ -14,7 +14,7 @@ use super::session::Session;
 use crate::artifact::ResultDirectory;
 use crate::digest::Sha256;
 use crate::progress::{Event, Unit};
-use crate::store::{Context as _, Kind};
+use crate::store::{Context as _, Guard, Kind};
 
 /// What a sweep dropped, or would drop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -35,14 +35,7 @@ pub struct Swept {
 /// # Errors
 /// When the store cannot be read, or an object cannot be removed.
 pub fn gc(session: &Session, dry_run: bool, keep_days: u32, now: SystemTime) -> Result<Swept, CommandError> {
-    let subject = "gc".to_owned();
-    let _alone = session.store.lock_unused(|| {
-        let action = "waiting until no build uses the store".to_owned();
-        let (subject, unit) = (subject.clone(), Unit::Packages);
-        session.reporter.report(Event::Stage { subject, action, total: 0, unit });
-    })?;
-    session.reporter.report(Event::Finished { subject });
-    session.check_cancelled()?;
+    let _alone = wait(session)?;
     let (keep, gone) = referenced(session)?;
     let before = |days: u32| now.checked_sub(Duration::from_secs(u64::from(days) * 24 * 3600));
     let mut sweep = Sweep { dry_run, limit: before(keep_days), swept: Swept::default() };
@@ -66,6 +59,25 @@ pub fn gc(session: &Session, dry_run: bool, keep_days: u32, now: SystemTime) -> 
     sweep.limit = before(keep_days.max(1));
     sweep.directory(&session.store.root().join("tmp"), |_| false)?;
     Ok(sweep.swept)
+}
+
+/// The right to remove objects. A wait for it can be interrupted, which one for the kernel's lock cannot.
+fn wait(session: &Session) -> Result<Guard, CommandError> {
+    let subject = "gc".to_owned();
+    let mut told = false;
+    loop {
+        session.check_cancelled()?;
+        if let Some(guard) = session.store.lock_unused()? {
+            session.reporter.report(Event::Finished { subject });
+            return Ok(guard);
+        }
+        if !std::mem::replace(&mut told, true) {
+            let action = "waiting until no build uses the store".to_owned();
+            let unit = Unit::Packages;
+            session.reporter.report(Event::Stage { subject: subject.clone(), action, total: 0, unit });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 struct Sweep {
@@ -132,8 +144,10 @@ fn referenced(session: &Session) -> Result<(Objects, Vec<PathBuf>), CommandError
     }
     for manifest in &manifests {
         keep.extend(manifest.layers.iter().map(|key| (Kind::Layer, key.to_string())));
-        let keys = manifest.frames.iter().filter_map(|frame| frame.key);
-        keep.extend(keys.map(|key| (Kind::Frame, key.to_string())));
+        let keys: Vec<_> = manifest.frames.iter().filter_map(|frame| frame.key).collect();
+        keep.extend(keys.iter().map(|key| (Kind::Frame, key.to_string())));
+        // States of the tar's hash, without which the next build would hash all of it.
+        keep.extend(crate::archive::chain(&keys).iter().map(|name| (Kind::Frame, name.to_string())));
         keep.extend(manifest.packages.iter().map(|package| (Kind::Deb, package.sha256.to_string())));
     }
     Ok((keep, gone))

@@ -102,3 +102,51 @@ pub fn changes(old: &StageJob, new: &StageJob) -> Vec<Change> {
     }
     changes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::stage::StagePackage;
+    use crate::digest::Sha256;
+    use crate::model::recipe::Group;
+
+    fn job(packages: &[(&str, &str, &str)]) -> StageJob {
+        let package = |(name, version, contents): &(&str, &str, &str)| StagePackage {
+            name: (*name).to_owned(),
+            version: (*version).to_owned(),
+            architecture: "amd64".to_owned(),
+            sha256: Sha256::of(contents),
+            size: 1,
+        };
+        StageJob {
+            packages: packages.iter().map(package).collect(),
+            parent: None,
+            users: Vec::new(),
+            groups: Vec::new(),
+            requested: std::collections::BTreeSet::new(),
+            epoch: 1,
+        }
+    }
+
+    #[test]
+    fn every_input_that_changed_is_named() {
+        let old = job(&[("a", "1", "x"), ("b", "1", "x"), ("c", "1", "x"), ("same", "1", "x")]);
+        let mut new = job(&[("a", "2", "y"), ("b", "1", "y"), ("d", "1", "x"), ("same", "1", "x")]);
+        new.groups.push(Group { name: "media".to_owned(), gid: 950 });
+        new.requested.insert("d".to_owned());
+        new.epoch = 2;
+        new.parent = Some(Sha256::of("below"));
+        let lines: Vec<_> = changes(&old, &new).iter().map(Change::to_string).collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        package a is 2 instead of 1
+        package b is another 1 instead of 1
+        package c is gone
+        package d is new
+        the recipes name other packages
+        the groups are others: media
+        the base release has another date
+        the layer below changed
+        ");
+        assert_eq!(changes(&old, &old), [Change::Program]);
+    }
+}

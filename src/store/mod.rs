@@ -212,7 +212,7 @@ impl Store {
         }
     }
 
-    /// Says that objects of this store are in use until the guard is dropped: [`Store::lock_unused`] waits for that.
+    /// Says that objects of this store are in use until the guard is dropped: [`Store::lock_unused`] gives nothing until then.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
@@ -222,16 +222,12 @@ impl Store {
         Ok(Guard { _file: file })
     }
 
-    /// The right to remove objects, once nobody uses any. `waiting` is called before a wait.
+    /// The right to remove objects; nothing while somebody uses any.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
-    pub fn lock_unused(&self, waiting: impl FnOnce()) -> Result<Guard, StoreError> {
-        if let Some(guard) = self.try_lock(IN_USE)? {
-            return Ok(guard);
-        }
-        waiting();
-        self.lock(IN_USE)
+    pub fn lock_unused(&self) -> Result<Option<Guard>, StoreError> {
+        self.try_lock(IN_USE)
     }
 
     fn lock_file(&self, name: &str) -> Result<(File, PathBuf), StoreError> {
@@ -313,11 +309,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
         let (one, two) = (store.use_objects().unwrap(), store.use_objects().unwrap());
-        assert!(store.try_lock(IN_USE).unwrap().is_none());
-        drop((one, two));
-        let alone = store.lock_unused(|| panic!("there is nobody to wait for")).unwrap();
-        assert!(store.try_lock(IN_USE).unwrap().is_none());
-        drop(alone);
+        assert!(store.lock_unused().unwrap().is_none());
+        drop(one);
+        assert!(store.lock_unused().unwrap().is_none());
+        drop(two);
+        let alone = store.lock_unused().unwrap();
+        assert!(alone.is_some() && store.lock_unused().unwrap().is_none());
     }
 
     #[test]

@@ -83,6 +83,12 @@ fn it_waits_until_no_build_uses_the_store() {
     assert!(store.contains(Kind::Deb, "0"));
     // Others that use the store need not wait for it.
     project.run(&served, &["lock"]).code(0);
+    // A wait can be interrupted.
+    let mut stopped = project.command(&served, &["gc", "-q"]).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let signal = rustix::process::Signal::INT;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&stopped), signal).unwrap();
+    assert_eq!(stopped.wait().unwrap().code(), Some(130));
     drop(used);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!store.contains(Kind::Deb, "0"));
