@@ -118,6 +118,19 @@ pub(super) fn programs() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
         flags.push(SeccompRule::new(vec![compare(0, SeccompCmpOp::MaskedEq(flag), flag)?])?);
     }
     refused.insert(SYS_clone, flags);
+    // Device nodes, which an image cannot have. The kernel refuses all but the character device 0:0 by itself.
+    #[cfg(target_arch = "x86_64")]
+    let calls = [(SYS_mknod, 1), (SYS_mknodat, 2)];
+    #[cfg(not(target_arch = "x86_64"))]
+    let calls = [(SYS_mknodat, 2)];
+    for (call, argument) in calls {
+        let device = |kind: u32| {
+            let operator = SeccompCmpOp::MaskedEq(u64::from(S_IFMT));
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, u64::from(kind))
+                .and_then(|condition| SeccompRule::new(vec![condition]))
+        };
+        refused.insert(call, vec![device(S_IFCHR)?, device(S_IFBLK)?]);
+    }
     // Typing into somebody's terminal.
     let request = |number: c_ulong| {
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number)

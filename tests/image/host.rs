@@ -68,12 +68,9 @@ impl Host {
     pub fn expect_unchanged(&mut self) {
         assert!(self.tcp.accept().is_err(), "a script reached a server of the host");
         assert!(self.udp.recv(&mut [0]).is_err(), "a script reached a socket of the host");
-        for file in &self.files {
-            assert_eq!(
-                fs::read_to_string(file.path()).unwrap(),
-                self.secret,
-                "a script wrote a file of the host"
-            );
+        for file in self.files() {
+            let found = fs::read_to_string(&file).unwrap();
+            assert_eq!(found, self.secret, "a script wrote to the host's `{}`", file.display());
         }
         assert!(self.process.try_wait().unwrap().is_none(), "a script ended a process of the host");
         let added: Vec<_> = mounts().difference(&self.mounts).cloned().collect();

@@ -230,6 +230,8 @@ fn devices() {
     insta::assert_snapshot!(text(run("devices", &[], |_| ())), @r"
         character: EPERM
         character in /dev: EPERM
+        character 0:0: EPERM
+        character 0:0 in /dev: EPERM
         block: EPERM
         block in /dev: EPERM
         fifo: done
