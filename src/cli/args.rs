@@ -56,10 +56,10 @@ pub struct Global {
     /// Build trees in this directory instead of in memory
     #[arg(long, global = true, value_name = "DIR", env = "BUILD_IMAGES_SCRATCH", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub scratch: Option<PathBuf>,
-    /// Longest time that one script of a package may take, in seconds
+    /// Longest time that one script of a package may take [default: 600]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub script_timeout: Option<u32>,
-    /// Largest size of a tree that is built in memory, in MiB
+    /// Largest size of a tree that is built in memory [default: 16384]
     #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
     pub tree_size: Option<u32>,
     /// Print no progress, only results and errors

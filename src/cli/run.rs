@@ -65,7 +65,14 @@ pub(super) fn report(error: &CommandError, json: bool) {
         }
         error => {
             let label = if colour() { "\x1b[1;31merror\x1b[0m" } else { "error" };
-            warn(&format!("{label}: {error}"));
+            let text = error.to_string();
+            warn(&format!("{label}: {text}"));
+            if text.contains("No space left on device") {
+                warn(
+                    "help: make room, or put it elsewhere: --store, --result, and --scratch for trees that memory \
+                     cannot hold; the next run goes on from here",
+                );
+            }
         }
     }
 }

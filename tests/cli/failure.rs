@@ -57,7 +57,7 @@ fn one_image_that_fails_does_not_stop_the_other() {
     let run = project.run(&served, &[]).code(1);
     // Each is tried and has its own line and error, with all of its packages.
     insta::assert_snapshot!(run.out, @"
-    image  done    archive  size  packages  seconds
+    image  done    size  packages  seconds  archive
     app    failed
     bare   failed
     ");
