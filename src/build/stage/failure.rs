@@ -15,8 +15,8 @@ pub enum Failure {
     },
     /// A .deb is not the one that the lock names.
     #[error(
-        "package `{package}`: expected {field} `{expected}`, found `{found}`; the stored file was changed: remove \
-         it and build again"
+        "package `{package}`: expected {field} `{expected}`, found `{found}`; the lock was edited by hand, or the \
+         stored file was changed: remove that and build again"
     )]
     Mismatch {
         /// The package that was expected.
