@@ -107,7 +107,7 @@ fn everything_declared_is_in_the_archive_as_declared() {
         .arg(root.path().join("usr/bin/server"))
         .output();
     let mut list = Command::new("tar");
-    list.args(["--xattrs", "-tvvf"]).arg(tar.file.path()).arg("./usr/bin/server");
+    list.args(["--xattrs", "--xattrs-include=*", "-tvvvf"]).arg(tar.file.path()).arg("./usr/bin/server");
     let list = String::from_utf8(list.output().unwrap().stdout).unwrap();
     assert!(list.contains("x: 20 security.capability"), "{list}");
     if let Ok(capability) = capability {
