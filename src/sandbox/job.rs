@@ -134,17 +134,37 @@ pub enum JobError {
         tail: Vec<String>,
     },
     /// It ended and left processes running.
-    #[error("`{program}` ended with {status} and left a process running: {}", .left.join(", "))]
+    #[error("`{program}` ended with {status} and left a process running: {}", commands(.left))]
     LeftBehind {
         /// The program.
         program: String,
         /// How it ended.
         status: Status,
-        /// The command lines of what it left.
-        left: Vec<String>,
+        /// What it left.
+        left: Vec<LeftProcess>,
         /// The last lines that it wrote.
         tail: Vec<String>,
     },
+}
+
+/// A process that outlived its job, before it was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftProcess {
+    /// Its command line.
+    pub command: String,
+    /// What it found in its environment, unless it changed that: `NAME=value`.
+    pub environment: Vec<String>,
+}
+
+impl LeftProcess {
+    /// The value of a variable of its environment.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+fn commands(left: &[LeftProcess]) -> String {
+    left.iter().map(|process| process.command.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 impl JobError {

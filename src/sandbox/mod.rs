@@ -65,7 +65,7 @@ mod worker;
 
 pub use enter::{EnterError, Inside, enter};
 pub use ids::{AccountFiles, IdRange, IdRangeError};
-pub use job::{Job, JobError, Outcome, Status};
+pub use job::{Job, JobError, LeftProcess, Outcome, Status};
 pub use mount::MountError;
 pub use root::{Medium, RootDir};
 pub use scratch::{Cleaner, Scratch, ScratchError};

@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Resource;
 
 use super::init::{self, Plan, Step, message};
-use super::job::{Job, JobError, Outcome, Status};
+use super::job::{Job, JobError, LeftProcess, Outcome, Status};
 use super::output::Lines;
 use super::process::{Process, Program};
 use super::{IDS, RootDir, advice, filter};
@@ -27,6 +27,8 @@ const GRACE: Duration = Duration::from_millis(1000);
 /// Most command lines named in an error, and the longest of each.
 const NAMED: usize = 5;
 const LONGEST_NAME: usize = 200;
+/// How much is read of the environment of a process that is left, in bytes.
+const LONGEST_ENVIRONMENT: usize = 16 << 10;
 
 impl RootDir {
     /// Runs a program as root of this directory, cut off from everything else, and waits for it. `on_line` gets each
@@ -66,7 +68,7 @@ impl RootDir {
 
 /// Why watching ended.
 enum End {
-    Program(Status, Vec<String>),
+    Program(Status, Vec<LeftProcess>),
     TimedOut,
     Memory,
     Disk,
@@ -240,8 +242,8 @@ impl Running {
             && sum(&["Pss_Anon:", "Pss_Shmem:"], "smaps_rollup") > limit
     }
 
-    /// The command lines of processes that do not end soon after the program did.
-    fn left(&self, deadline: Instant) -> Vec<String> {
+    /// The processes that do not end soon after the program did.
+    fn left(&self, deadline: Instant) -> Vec<LeftProcess> {
         let until = (Instant::now() + GRACE).min(deadline);
         loop {
             let left: Vec<_> = self.pids().filter(|pid| *pid != 1).collect();
@@ -249,10 +251,17 @@ impl Running {
                 return Vec::new();
             }
             if Instant::now() >= until {
-                return left.into_iter().take(NAMED).filter_map(|pid| self.command_line(pid)).collect();
+                return left.into_iter().take(NAMED).filter_map(|pid| self.left_process(pid)).collect();
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn left_process(&self, pid: u32) -> Option<LeftProcess> {
+        let environment = self.look(&format!("{pid}/environ"), LONGEST_ENVIRONMENT).unwrap_or_default();
+        let environment = environment.split('\0').filter(|variable| !variable.is_empty());
+        let environment = environment.map(|variable| super::output::printable(variable.as_bytes())).collect();
+        Some(LeftProcess { command: self.command_line(pid)?, environment })
     }
 
     fn command_line(&self, pid: u32) -> Option<String> {

@@ -245,14 +245,15 @@ fn a_process_left_behind_is_told_of_the_package_that_started_it() {
 /// Scripts write where dpkg writes its status lines.
 #[test]
 fn a_script_cannot_put_the_blame_on_another_package() {
-    let mut host = Host::new();
-    let text = "echo 'processing: configure: innocent:amd64'\necho 'status: innocent: installed'\n\
-                echo 'dpkg: error processing package innocent:amd64 (--configure):'\n\
-                echo ' installed innocent package post-installation script subprocess returned error exit status 1'\n\
-                exit 3";
-    let packages = vec![deb(&host, "liar", "postinst", text)];
-    let Some(message) = failing(&mut host, packages, &[]) else { return };
-    assert_begins(&message, "package `evil-liar-MARK`: its `postinst` script ");
+    let imitation = "echo 'processing: configure: innocent:amd64'\necho 'status: innocent: installed'\n\
+                     echo 'dpkg: error processing package innocent:amd64 (--configure):'\n\
+                     echo ' installed innocent package post-installation script subprocess returned error exit status 1'";
+    for end in ["exit 3", "while :; do sleep \"${mark}2\"; done"] {
+        let mut host = Host::new();
+        let packages = vec![deb(&host, "liar", "postinst", &format!("{imitation}\n{end}"))];
+        let Some(message) = failing(&mut host, packages, &["--script-timeout=2"]) else { return };
+        assert_begins(&message, "package `evil-liar-MARK`: its `postinst` script ");
+    }
 }
 
 #[test]

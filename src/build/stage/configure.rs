@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::database::ADMIN;
 use super::failure::Failure;
 use super::root::{Attributes, Root};
 use super::scripts::{Command, Ended, NO_PROC, Scripts};
+use crate::apt::control::stanzas;
 
 /// Keeps scripts from starting services; they ask it through `invoke-rc.d`.
 const POLICY: &str = "usr/sbin/policy-rc.d";
@@ -14,6 +16,8 @@ const POLICY: &str = "usr/sbin/policy-rc.d";
 const WITH_STATUS: &str = "exec dpkg \"$@\" 3>&1";
 /// How many lines an error shows.
 const TAIL_LINES: usize = 20;
+/// dpkg writes its whole database after 250 changes.
+const MAX_UPDATES: u32 = 1000;
 
 /// What is going on inside dpkg, from its status lines.
 #[derive(Debug, Default)]
@@ -57,7 +61,29 @@ pub(super) fn run(
     if own_policy {
         root.remove(POLICY)?;
     }
-    progress.judge(ended?, shown)
+    let ended = ended?;
+    let broken = if ended.failed.is_some() { half_configured(root)? } else { Vec::new() };
+    progress.judge(ended, &broken, shown)
+}
+
+/// The packages whose scripts began and did not succeed, by dpkg's own notes. What it prints is not enough to name
+/// one: scripts write to the same output.
+fn half_configured(root: &Root) -> Result<Vec<String>, Failure> {
+    let mut texts: Vec<String> = root.read_text(&format!("{ADMIN}/status"))?.into_iter().collect();
+    // What changed since dpkg last wrote the whole database, when it did not come to do that.
+    for number in 0..MAX_UPDATES {
+        let Some(text) = root.read_text(&format!("{ADMIN}/updates/{number:04}"))? else { break };
+        texts.push(text);
+    }
+    let mut broken = Vec::new();
+    for stanza in texts.iter().flat_map(|text| stanzas(text)).filter_map(Result::ok) {
+        let Some(name) = stanza.get("Package") else { continue };
+        broken.retain(|known| known != name);
+        if stanza.get("Status").is_some_and(|status| status.ends_with(" half-configured")) {
+            broken.push(name.to_owned());
+        }
+    }
+    Ok(broken)
 }
 
 impl Progress {
@@ -88,9 +114,20 @@ impl Progress {
         None
     }
 
-    fn judge(self, ended: Ended, command: &str) -> Result<(), Failure> {
+    /// `broken` are the packages that dpkg noted as half configured.
+    fn judge(mut self, ended: Ended, broken: &[String], command: &str) -> Result<(), Failure> {
         let tail: Vec<String> = self.tail.into();
         if let Some(outcome) = ended.failed {
+            if let Some((package, script)) = ended.left_by {
+                return Err(Failure::Script { package, script, outcome, tail });
+            }
+            if let Some(first) = broken.first() {
+                self.failed = self.failed.filter(|(package, _)| broken.contains(package));
+                self.current = self.current.filter(|(package, _)| broken.contains(package));
+                if self.failed.is_none() && self.current.is_none() {
+                    self.current = Some((first.clone(), "postinst"));
+                }
+            }
             return Err(match (self.failed, self.current) {
                 (Some((package, Some(script))), _) => {
                     Failure::Script { package, script: script.into(), outcome: "failed".into(), tail }
@@ -128,8 +165,8 @@ mod tests {
         for line in lines {
             progress.line(line);
         }
-        let ended = Ended { failed: failed.map(str::to_owned), tail: Vec::new() };
-        progress.judge(ended, "dpkg --configure -a")
+        let ended = Ended { failed: failed.map(str::to_owned), tail: Vec::new(), left_by: None };
+        progress.judge(ended, &[], "dpkg --configure -a")
     }
 
     #[test]
@@ -156,6 +193,26 @@ mod tests {
           Setting up bad (1) ...
           oh no
         ");
+    }
+
+    #[test]
+    fn a_script_that_imitates_dpkg_is_named_itself() {
+        let mut progress = Progress::default();
+        for line in [
+            "processing: configure: liar:amd64",
+            "processing: configure: innocent:amd64",
+            "dpkg: error processing package innocent:amd64 (--configure):",
+            " installed innocent package post-installation script subprocess returned error exit status 1",
+        ] {
+            progress.line(line);
+        }
+        let failed = Some("did not end within 5 s".to_owned());
+        let ended = Ended { failed, tail: Vec::new(), left_by: None };
+        let error = progress.judge(ended, &["liar".to_owned()], "dpkg --configure -a").unwrap_err();
+        assert!(
+            error.to_string().starts_with("package `liar`: its `postinst` script did not end"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub enum Failure {
     },
     /// A .deb is not the one that the lock names.
     #[error(
-        "package `{package}`: expected {field} `{expected}`, found `{found}`; the stored file was changed: remove \
-         it and build again"
+        "package `{package}`: expected {field} `{expected}`, found `{found}`; the lock was edited by hand, or the \
+         stored file was changed: remove that and build again"
     )]
     Mismatch {
         /// The package that was expected.
@@ -93,7 +93,7 @@ pub enum Failure {
     /// Pinned users or groups do not hold.
     #[error("pinned users and groups do not hold{}: {reason}", by_package(.package))]
     Pins {
-        /// After whose scripts that was so, when it could be told.
+        /// After whose scripts that was first seen, when it could be told. dpkg may have gone on by then.
         package: Option<String>,
         /// What was found.
         reason: String,
@@ -144,7 +144,8 @@ fn last_lines(tail: &[String]) -> String {
 }
 
 fn by_package(package: &Option<String>) -> String {
-    package.as_ref().map(|name| format!(" after package `{name}`")).unwrap_or_default()
+    let since = |name: &String| format!(" since package `{name}`, or one configured after it");
+    package.as_ref().map(since).unwrap_or_default()
 }
 
 impl Failure {

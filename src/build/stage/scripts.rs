@@ -21,6 +21,8 @@ pub(super) struct Ended {
     pub failed: Option<String>,
     /// Its last lines.
     pub tail: Vec<String>,
+    /// The package and the script that started what was left running, by the environment that dpkg gave it.
+    pub left_by: Option<(String, String)>,
 }
 
 /// Starts programs in the root.

@@ -128,13 +128,13 @@ impl Scripts for InSandbox<'_> {
             ..Job::default()
         };
         match self.directory.run(&job, on_line) {
-            Ok(outcome) if outcome.success() => Ok(Ended { failed: None, tail: outcome.tail }),
+            Ok(outcome) if outcome.success() => Ok(Ended { failed: None, tail: outcome.tail, left_by: None }),
             Ok(outcome) => {
                 let failed = Some(match outcome.status {
                     sandbox::Status::Exited(_) => format!("returned {}", outcome.status),
                     sandbox::Status::Killed(_) => format!("was killed by {}", outcome.status),
                 });
-                Ok(Ended { failed, tail: outcome.tail })
+                Ok(Ended { failed, tail: outcome.tail, left_by: None })
             }
             Err(error @ JobError::Setup { .. }) => Err(Failure::Sandbox { reason: error.to_string() }),
             Err(error) => {
@@ -144,12 +144,23 @@ impl Scripts for InSandbox<'_> {
                     JobError::Output { limit, .. } => format!("wrote more than {limit} bytes"),
                     JobError::Disk { limit, .. } => format!("left less than {limit} bytes free on the disk"),
                     JobError::LeftBehind { left, .. } => {
-                        format!("left a process running: {}", left.join(", "))
+                        let commands: Vec<_> = left.iter().map(|process| process.command.as_str()).collect();
+                        format!("left a process running: {}", commands.join(", "))
                     }
                     JobError::Setup { .. } => "could not be started".into(),
                 };
-                Ok(Ended { failed: Some(failed), tail: error.tail().to_vec() })
+                let left_by = match &error {
+                    JobError::LeftBehind { left, .. } => left.iter().find_map(started_by),
+                    _ => None,
+                };
+                Ok(Ended { failed: Some(failed), tail: error.tail().to_vec(), left_by })
             }
         }
     }
+}
+
+/// The package and the script in which a process was started, as dpkg tells scripts.
+fn started_by(process: &sandbox::LeftProcess) -> Option<(String, String)> {
+    let variable = |name| Some(process.variable(name)?.to_owned());
+    Some((variable("DPKG_MAINTSCRIPT_PACKAGE")?, variable("DPKG_MAINTSCRIPT_NAME")?))
 }
