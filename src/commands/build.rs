@@ -44,9 +44,6 @@ pub struct Built {
     pub elapsed: Duration,
 }
 
-/// An image's name and what became of it.
-pub type Outcome = (String, Result<Built, CommandError>);
-
 /// What was done for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "done", rename_all = "kebab-case")]
