@@ -134,7 +134,7 @@ fn build(place: &Place) {
     let run = place.run(&[]).code(0);
     let (heading, row) = run.out.split_once('\n').unwrap();
     let words: Vec<_> = heading.split_whitespace().collect();
-    assert_eq!(words, ["image", "done", "archive", "size", "packages", "seconds"]);
+    assert_eq!(words, ["image", "done", "size", "packages", "seconds", "archive"]);
     assert!(row.starts_with("qbittorrent  built, 2 layers  "), "{row}");
     assert!(row.contains("/vzdump-lxc-159-"), "{row}");
     assert_eq!(fs::read(place.path("project/images/images.lock")).unwrap(), before);

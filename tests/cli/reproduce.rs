@@ -123,6 +123,6 @@ fn a_user_without_subordinate_ids_is_told_which_line_to_add_where() {
     command.env("BUILD_IMAGES_MIRROR", format!("test={}test/", served.server.uri()));
     let asked = served.server.requests().len();
     let run = Run::of(command.output().unwrap()).code(1);
-    insta::assert_snapshot!(run.err, @"error: bare: cannot build in a sandbox: `/etc/subuid` gives `build-images-test` no range of ids, but building needs one range of 65536; add the line `build-images-test:165536:65536` to it (as root)");
+    insta::assert_snapshot!(run.err, @"error: bare: cannot build in a sandbox: `/etc/subuid` gives `build-images-test` no range of ids, but building needs one range of 65536; add the line `build-images-test:165536:65536` to it, and `build-images-test:165536:65536` to `/etc/subgid` (as root)");
     assert_eq!(served.server.requests().len(), asked);
 }
