@@ -288,7 +288,8 @@ fn proxmox_command_line_restores_every_entry_as_it_was() {
     let output = extract(&bytes, &root);
     let errors = String::from_utf8_lossy(&output.stderr);
     // Of the one entry from before 1970 GNU tar warns; an image has none.
-    let expected = |line: &str| line.starts_with("Total bytes read") || line.contains("implausibly old time stamp");
+    let expected =
+        |line: &str| line.starts_with("Total bytes read") || line.contains("implausibly old time stamp");
     assert!(output.status.success() && errors.lines().all(expected), "{errors}");
 
     let config = std::fs::read_to_string(root.join("etc/vzdump/pct.conf")).unwrap();
