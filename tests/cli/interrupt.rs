@@ -16,7 +16,7 @@ use crate::real::{Place, hashes};
 const MOMENTS: [(&str, u64); 4] = [
     ("debian-13: reading packages", 300),
     ("debian-13: configuring", 1500),
-    ("qbittorrent, qbittorrent: unpacking", 100),
+    ("qbittorrent: unpacking", 100),
     ("qbittorrent: compressing frames", 400),
 ];
 
