@@ -12,6 +12,7 @@
 //! The .debs are unpacked here, not by dpkg, so that all cores decompress while one thread places files in a fixed
 //! order. dpkg's database is written as dpkg writes it; the scripts are run by dpkg itself, in the sandbox.
 
+mod builtin;
 mod configure;
 mod database;
 mod decompress;
