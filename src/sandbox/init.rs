@@ -5,10 +5,10 @@
 
 #![allow(unsafe_code, reason = "lives between fork and exec")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, mount_bind, mount_remount};
 use rustix::net::{RecvFlags, SendFlags};
@@ -22,7 +22,7 @@ use seccompiler::BpfProgram;
 
 use super::mount::{self, DEVICES};
 use super::process::{self, Process, Program, exit_now};
-use super::{capabilities, enter, root};
+use super::{capabilities, enter, relay, root};
 
 /// What init and the supervisor say to each other: one byte, then what belongs to it.
 pub(super) mod message {
@@ -46,6 +46,7 @@ pub(super) enum Step {
     Root,
     Proc,
     Dev,
+    Relay,
     Pivot,
     Hide,
     Namespace,
@@ -60,12 +61,13 @@ pub(super) enum Step {
 
 impl Step {
     /// As "cannot …".
-    pub const TEXTS: [&'static str; 15] = [
+    pub const TEXTS: [&'static str; 16] = [
         "start",
         "arrange descriptors",
         "open the root directory",
         super::advice::MOUNT_PROC,
         "mount `/dev`: the root needs the directory `dev`",
+        "mount the relay: the root needs the paths that it covers",
         "change the root directory",
         "hide parts of `/proc`",
         super::advice::USER_NAMESPACE,
@@ -89,6 +91,8 @@ pub(super) struct Plan<'a> {
     pub limits: &'a [(Resource, u64)],
     /// How many processes and threads the job may have at once.
     pub max_processes: u64,
+    /// With a relay: the absolute paths that it covers.
+    pub covered: Option<&'a [CString]>,
 }
 
 /// Numbers of the descriptors that are left: the socket, then the output.
@@ -161,10 +165,17 @@ fn confine(plan: &Plan<'_>) -> Result<(), Failure> {
 
     let root = mount::directory(root::PLACE).map_err(at(Step::Root))?;
     mount_proc(root.as_fd()).map_err(at(Step::Proc))?;
-    mount_dev(root.as_fd()).map_err(at(Step::Dev))?;
+    mount_dev(root.as_fd(), plan.covered.is_some()).map_err(at(Step::Dev))?;
+    if let Some(covered) = plan.covered {
+        mount_relay(root.as_fd(), covered).map_err(at(Step::Relay))?;
+    }
     mount::switch_root(root.as_fd()).map_err(at(Step::Pivot))?;
     drop(root);
     hide().map_err(at(Step::Hide))?;
+    if plan.covered.is_some() {
+        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+        mount_remount(c"/dev/build-images", flags, c"").map_err(at(Step::Relay))?;
+    }
 
     // The namespace's bound on processes is this limit at the moment it is made.
     set_limit(Resource::Nproc, plan.max_processes).map_err(at(Step::Limits))?;
@@ -214,7 +225,7 @@ fn mount_proc(root: BorrowedFd<'_>) -> Result<(), Errno> {
     mount::place(proc.as_fd(), target.as_fd())
 }
 
-fn mount_dev(root: BorrowedFd<'_>) -> Result<(), Errno> {
+fn mount_dev(root: BorrowedFd<'_>, with_relay: bool) -> Result<(), Errno> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [(c"size", c"16m"), (c"nr_inodes", c"256"), (c"mode", c"0755")];
     let dev = mount::make(c"tmpfs", &options, attributes)?;
@@ -233,8 +244,30 @@ fn mount_dev(root: BorrowedFd<'_>) -> Result<(), Errno> {
     }
     rustix::fs::mkdirat(&dev, c"shm", Mode::from_raw_mode(0o1777))?;
     rustix::fs::chmodat(&dev, c"shm", Mode::from_raw_mode(0o1777), rustix::fs::AtFlags::empty())?;
+    if with_relay {
+        rustix::fs::mkdirat(&dev, c"build-images", Mode::from_raw_mode(0o755))?;
+    }
     let target = mount::target(root, c"dev", OFlags::DIRECTORY)?;
     mount::place(dev.as_fd(), target.as_fd())
+}
+
+/// Mounts the relay's directory, and the relay on each path of `covered`.
+fn mount_relay(root: BorrowedFd<'_>, covered: &[CString]) -> Result<(), Errno> {
+    let directory = mount::copy(CWD, relay::PLACE, false)?;
+    let target = mount::target(root, c"dev/build-images", OFlags::DIRECTORY)?;
+    mount::place(directory.as_fd(), target.as_fd())?;
+    let places = mount::target(root, c"dev/build-images", OFlags::DIRECTORY)?;
+    for (path, place) in covered.iter().zip(relay::COVERED) {
+        // Without the slash: paths are resolved below the root.
+        let path = path.to_bytes_with_nul();
+        let path = CStr::from_bytes_with_nul(path.strip_prefix(b"/").unwrap_or(path)).unwrap_or(c"");
+        let original = mount::copy(root, path, false)?;
+        mount::place(original.as_fd(), mount::target(places.as_fd(), place, OFlags::empty())?.as_fd())?;
+        let program = mount::copy(CWD, relay::PROGRAM_PLACE, false)?;
+        let target = mount::target(root, path, OFlags::empty())?;
+        mount::place(program.as_fd(), target.as_fd())?;
+    }
+    Ok(())
 }
 
 fn hide() -> Result<(), Errno> {

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use super::Calls;
+
 /// A program to run in the root directory, and what it may use.
 #[derive(Debug, Clone)]
 pub struct Job<'a> {
@@ -24,6 +26,8 @@ pub struct Job<'a> {
     pub max_output: u64,
     /// How large a file may become, in bytes.
     pub max_file: u64,
+    /// Calls of its programs that this process answers.
+    pub calls: Option<Calls<'a>>,
 }
 
 impl Default for Job<'_> {
@@ -40,6 +44,7 @@ impl Default for Job<'_> {
             memory: 2 << 30,
             max_output: 16 << 20,
             max_file: 4 << 30,
+            calls: None,
         }
     }
 }

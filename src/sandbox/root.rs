@@ -125,7 +125,7 @@ impl RootDir {
 }
 
 /// Mounts `tree` on the new directory `place`.
-fn attach(tree: BorrowedFd<'_>, place: &CStr) -> Result<(), MountError> {
+pub(super) fn attach(tree: BorrowedFd<'_>, place: &CStr) -> Result<(), MountError> {
     rustix::fs::mkdir(place, Mode::from_raw_mode(0o755)).step("make a mount point")?;
     let target = mount::directory(place).step("open a mount point")?;
     mount::place(tree, target.as_fd()).step("mount the root")

@@ -38,6 +38,15 @@ impl RootDir {
     /// When it cannot be started, breaks a limit, or leaves a process behind. A program that fails by itself is an
     /// [`Outcome`].
     pub fn run(&self, job: &Job<'_>, on_line: &mut dyn FnMut(&str)) -> Result<Outcome, JobError> {
+        match &job.calls {
+            Some(calls) => calls
+                .serve(|| self.run_alone(job, on_line))
+                .map_err(|source| setup_error(job, ("answer its calls", source)))?,
+            None => self.run_alone(job, on_line),
+        }
+    }
+
+    fn run_alone(&self, job: &Job<'_>, on_line: &mut dyn FnMut(&str)) -> Result<Outcome, JobError> {
         let mut running = Running::start(job)?;
         let mut lines = Lines::new();
         let end = running.watch(self, job, &mut lines, on_line);
@@ -132,6 +141,7 @@ impl Running {
             filters: &filters,
             limits: &limits,
             max_processes: job.max_processes,
+            covered: job.calls.as_ref().map(|calls| calls.covered),
         };
         let init = init::start(&plan).map_err(|source| ("make a pid namespace", source))?;
         drop(theirs);
@@ -338,7 +348,7 @@ fn setup_error(job: &Job<'_>, (step, source): Failure) -> JobError {
     JobError::Setup { step, program: job.program.to_owned(), source, advice }
 }
 
-fn decode(status: i32) -> Status {
+pub(super) fn decode(status: i32) -> Status {
     if libc::WIFEXITED(status) {
         Status::Exited(libc::WEXITSTATUS(status))
     } else {

@@ -62,11 +62,13 @@ pub struct Limits {
     pub root_bytes: u64,
     /// Bytes of unpacked packages that may wait in memory.
     pub buffer_bytes: u64,
+    /// Whether some programs that scripts call are done without a process, with the same effect.
+    pub builtins: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { script_seconds: 600, root_bytes: 16 << 30, buffer_bytes: 384 << 20 }
+        Self { script_seconds: 600, root_bytes: 16 << 30, buffer_bytes: 384 << 20, builtins: true }
     }
 }
 

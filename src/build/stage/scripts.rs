@@ -32,10 +32,14 @@ pub(super) trait Scripts {
 }
 
 /// What every program of the image finds in its environment.
-pub(super) fn environment(epoch: i64) -> Vec<(String, String)> {
+///
+/// `first` are directories that are searched for programs before the image's own.
+pub(super) fn environment(epoch: i64, first: Option<&str>) -> Vec<(String, String)> {
     let epoch = epoch.to_string();
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let path = first.map_or_else(|| path.to_owned(), |first| format!("{first}:{path}"));
     let variables = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("PATH", path.as_str()),
         ("HOME", "/root"),
         ("LC_ALL", "C.UTF-8"),
         ("TZ", "UTC"),

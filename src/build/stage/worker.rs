@@ -7,6 +7,7 @@ use std::io::{BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::builtin::Offer;
 use super::descriptors;
 use super::failure::Failure;
 use super::install::install;
@@ -19,7 +20,9 @@ use super::root::Root;
 use super::scripts::{Command, Ended, Scripts, environment};
 use crate::layer::{FORMAT, LayerIndex, PackWriter};
 use crate::progress::{Event, Unit};
-use crate::sandbox::{self, Inside, Job, JobError, Medium, RootDir};
+use crate::sandbox::{
+    self, Calls, Connection, Inside, Job, JobError, Medium, RELAY_DIRECTORY, Relay, Reply, RootDir,
+};
 
 /// Bytes of a file or directory that tmpfs needs at least; bounds how many there may be.
 const BYTES_PER_FILE: u64 = 4096;
@@ -96,7 +99,8 @@ fn work(
     }
     stage("reading packages", orders.job.packages.len());
     let packages = load_all(&orders.job.packages, files.collect())?;
-    let mut scripts = InSandbox { directory: &directory, epoch: orders.job.epoch };
+    let relay = orders.limits.builtins.then(|| inside.relay()).transpose().map_err(|error| sandbox(&error))?;
+    let mut scripts = InSandbox { directory: &directory, epoch: orders.job.epoch, root: &root, relay };
     install(&root, &mut scripts, &orders, &packages, &mut placed, say)?;
 
     stage("reading the tree back", 0);
@@ -111,11 +115,30 @@ fn work(
 struct InSandbox<'a> {
     directory: &'a RootDir,
     epoch: i64,
+    root: &'a Root,
+    relay: Option<Relay>,
 }
 
 impl Scripts for InSandbox<'_> {
     fn run(&mut self, command: &Command, on_line: &mut dyn FnMut(&str)) -> Result<Ended, Failure> {
-        let mut variables = environment(self.epoch);
+        let offer = match &self.relay {
+            Some(relay) => {
+                let offer = Offer::look(self.root)?;
+                relay.offer(offer.names()).map_err(|error| Failure::Sandbox { reason: error.to_string() })?;
+                Some((relay, offer))
+            }
+            None => None,
+        };
+        let answer = |request, connection: &mut Connection| match &offer {
+            Some((_, offer)) => offer.answer(request, connection),
+            None => Reply::Exit(127),
+        };
+        let calls = offer.as_ref().map(|(relay, offer)| Calls {
+            relay,
+            covered: offer.covered(),
+            answer: &answer,
+        });
+        let mut variables = environment(self.epoch, calls.map(|_| RELAY_DIRECTORY));
         variables.extend(command.variables.iter().cloned());
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -125,6 +148,7 @@ impl Scripts for InSandbox<'_> {
             args: &arguments,
             env: &variables,
             timeout: Duration::from_secs(command.seconds),
+            calls,
             ..Job::default()
         };
         match self.directory.run(&job, on_line) {
