@@ -10,7 +10,7 @@
 //! ```
 //!
 //! One direction only: `cli → commands → (model, apt, plan, build, pve) → (fetch, store, layer, sandbox, archive)
-//! → (tree, digest, progress)`. The library never prints, reads the environment or looks at the clock: the
+//! → (tree, digest, priority, progress)`. The library never prints, reads the environment or looks at the clock: the
 //! command line passes those in.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -26,6 +26,7 @@ pub mod fetch;
 pub mod layer;
 pub mod model;
 pub mod plan;
+pub mod priority;
 pub mod progress;
 pub mod pve;
 pub mod sandbox;

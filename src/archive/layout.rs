@@ -1,8 +1,8 @@
 //! In which order members stand, and where frames begin: both decided by paths and packages, hardly by contents.
 //!
-//! Members stand in five sections: those that go first; all directories; what belongs to a package, by package; large
-//! files that no package owns; all else. An update of a package so touches the frames of that package, and an edited
-//! file of a recipe one small frame near the end.
+//! Members stand in sections: those that go first; all directories; what belongs to packages, layer by layer and in
+//! each by package; large files that no package owns; all else. An update of a package so touches the frames of that
+//! package, an edited file of a recipe one small frame near the end, and images on the same layer have its frames in common.
 //!
 //! A section that is too long is cut at the boundary whose hash is the smallest, the parts again, until none is too
 //! long. Boundaries between packages go before those inside one. Whether a boundary becomes a cut then depends on its
@@ -31,7 +31,8 @@ const INFO: &[u8] = b"var/lib/dpkg/info/";
 enum Section {
     Head,
     Directories,
-    Packages,
+    /// Of the layer with this number.
+    Packages(usize),
     Large,
     Loose,
 }
@@ -69,13 +70,24 @@ fn own_listed(owners: &mut BTreeMap<TreePath, String>, tree: &Tree, package: &st
     }
 }
 
-/// Sorts `members` into archive order and gives the frames, each a range of members.
+/// Some members that become one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Which members.
+    pub range: Range<usize>,
+    /// The layer whose packages they belong to.
+    pub layer: Option<usize>,
+}
+
+/// Sorts `members` into archive order and gives the frames. `layers` has the layer that brings each package; one that is
+/// not named there comes after all others.
 pub(super) fn arrange(
     members: &mut [Member],
     owners: &BTreeMap<TreePath, String>,
+    layers: &BTreeMap<String, usize>,
     heads: usize,
     parameters: &Parameters,
-) -> Vec<Range<usize>> {
+) -> Vec<Part> {
     let sizes: BTreeMap<TreePath, u64> =
         members.iter().filter_map(|member| Some((member.path.clone()?, member.content_size()))).collect();
     let place = |member: &Member| {
@@ -85,11 +97,11 @@ pub(super) fn arrange(
         let size = anchor.and_then(|path| sizes.get(path)).copied().unwrap_or(0);
         let section = match owner {
             _ if member.is_directory => Section::Directories,
-            Some(_) => Section::Packages,
+            Some(package) => Section::Packages(layers.get(package).copied().unwrap_or(usize::MAX)),
             None if size >= LARGE => Section::Large,
             None => Section::Loose,
         };
-        let owner = owner.filter(|_| section == Section::Packages);
+        let owner = owner.filter(|_| matches!(section, Section::Packages(_)));
         (section, owner.cloned(), anchor.cloned(), member.link_target.is_some(), member.path.clone())
     };
     let heads = heads.min(members.len());
@@ -119,7 +131,13 @@ pub(super) fn arrange(
         let length = boundaries[start..].iter().take_while(|other| other.section == first.section).count();
         let part = if first.section == Section::Loose { LOOSE_PART } else { 1 };
         let cutter = Cutter::new(&boundaries, parameters.max_frame / part, parameters.min_frame / part);
-        cutter.cut(start..start + length, &mut frames);
+        let mut ranges = Vec::new();
+        cutter.cut(start..start + length, &mut ranges);
+        let layer = match first.section {
+            Section::Packages(layer) => Some(layer),
+            _ => None,
+        };
+        frames.extend(ranges.into_iter().map(|range| Part { range, layer }));
         start += length;
     }
     frames

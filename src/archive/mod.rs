@@ -33,7 +33,7 @@ pub use member::{Head, MemberError, MemberFault};
 pub use read::{Archive, ReadError, read};
 pub(crate) use running::chain;
 pub use table::{FrameInfo, FrameTable, TableError, read_table};
-pub use write::{ArchiveError, Source, Summary, write};
+pub use write::{ArchiveError, Source, Summary, warm, write};
 
 /// How an archive is cut and compressed. Part of the plan: another value gives other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,19 +1,21 @@
 //! From members to the finished file: frames made by several threads, written in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Parameters;
 use super::frame::{self, Frame};
-use super::layout;
+use super::layout::{self, Part};
 use super::member::{self, Head, Member, MemberError};
 use super::running::{self, RunningHash};
 use super::table::{FORMAT, FrameInfo, FrameTable};
 use crate::digest::{HashingWriter, Sha256};
 use crate::progress::{Event, Over, Reporter, Unit};
-use crate::store::{Store, StoreError};
+use crate::priority::{Way, give_way};
+use crate::store::{Kind, Store, StoreError};
 use crate::tree::{Contents, Tree};
 
 /// Bytes of tar that may be in memory at once, unless a single frame is larger.
@@ -34,6 +36,9 @@ pub struct Source<'a> {
     pub head: &'a [Head],
     /// Time of those and of the root directory, in seconds since 1970.
     pub mtime: i64,
+    /// The layer that brings each package, counted from the lowest. What belongs to lower layers goes first, in frames
+    /// of its own, so that images on the same layers have these frames in common.
+    pub layers: &'a BTreeMap<String, usize>,
 }
 
 /// What was written.
@@ -97,9 +102,8 @@ pub fn write(
     out: impl Write,
 ) -> Result<Summary, ArchiveError> {
     check(parameters)?;
-    let mut members = member::list(source.head, source.tree, source.mtime)?;
-    let owners = layout::owners(source.tree, source.contents).map_err(ArchiveError::Contents)?;
-    let ranges = layout::arrange(&mut members, &owners, source.head.len(), parameters);
+    let (members, parts) = arrange(source, parameters)?;
+    let ranges: Vec<_> = parts.into_iter().map(|part| part.range).collect();
     let keys: Vec<_> = ranges.iter().map(|range| frame::key(&members[range.clone()], parameters)).collect();
     let chain = running::chain(&keys);
     // From the last kept state on, the tar's bytes are needed for its hash.
@@ -135,6 +139,67 @@ pub fn write(
     drop(over);
     written?;
     writer.finish(parameters, keys)
+}
+
+/// Compresses the frames of the packages of `source`'s layers that `store` has not, until `stop` is set, and keeps them
+/// there for a later [`write`]. For the tree of a finished layer while the next one is made: as far as that one leaves
+/// its files alone, their frames are those of the archive. Gives the names of what was compressed.
+///
+/// # Errors
+/// See [`ArchiveError`].
+pub fn warm(
+    source: &Source<'_>,
+    store: &Store,
+    parameters: &Parameters,
+    threads: usize,
+    stop: &AtomicBool,
+) -> Result<BTreeSet<Sha256>, ArchiveError> {
+    check(parameters)?;
+    let (members, parts) = arrange(source, parameters)?;
+    let ranges = parts.into_iter().filter(|part| part.layer.is_some_and(|layer| layer != usize::MAX));
+    let frames: Vec<_> = ranges
+        .map(|part| (frame::key(&members[part.range.clone()], parameters), part.range))
+        .filter(|(key, _)| !store.contains(Kind::Frame, key))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let made = Mutex::new(Ok(BTreeSet::new()));
+    let work = || {
+        while !stop.load(Ordering::Relaxed)
+            && let Some((key, range)) = frames.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let bytes = frame::assemble(&members[range.clone()], source.contents);
+            let done = bytes.map_err(ArchiveError::Contents).and_then(|bytes| {
+                let frame = frame::compress(&bytes, parameters).map_err(ArchiveError::Compress)?;
+                Ok(frame::keep(store, *key, &frame)?)
+            });
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+            match (done, made.as_mut()) {
+                (Ok(()), Ok(made)) => drop(made.insert(*key)),
+                (Err(error), Ok(_)) => {
+                    *made = Err(error);
+                    stop.store(true, Ordering::Relaxed);
+                }
+                (_, Err(_)) => {}
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, frames.len().max(1)) {
+            scope.spawn(|| {
+                give_way(Way::Later);
+                work();
+            });
+        }
+    });
+    made.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The members of `source` in their order, and which of them make a frame.
+fn arrange(source: &Source<'_>, parameters: &Parameters) -> Result<(Vec<Member>, Vec<Part>), ArchiveError> {
+    let mut members = member::list(source.head, source.tree, source.mtime)?;
+    let owners = layout::owners(source.tree, source.contents).map_err(ArchiveError::Contents)?;
+    let parts = layout::arrange(&mut members, &owners, source.layers, source.head.len(), parameters);
+    Ok((members, parts))
 }
 
 fn check(parameters: &Parameters) -> Result<(), ArchiveError> {

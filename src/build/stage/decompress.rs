@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::apt::deb::Deb;
+use crate::priority::{Way, give_way};
 
 /// Size of the pieces that are handed over, in bytes.
 const PIECE: usize = 1 << 18;
@@ -41,10 +42,11 @@ pub(super) struct Unpacked<'a> {
     position: usize,
 }
 
-/// Runs `consume` while the packages are unpacked by `threads` threads, at most `budget` bytes ahead.
+/// Runs `consume` while the packages are unpacked by `threads` threads, at most `budget` bytes ahead; `ahead` says that
+/// they are to stand back behind whatever else runs.
 pub(super) fn feed<T>(
     packages: &[&Deb],
-    threads: usize,
+    (threads, ahead): (usize, bool),
     budget: u64,
     consume: impl FnOnce(&mut Feed<'_>) -> T,
 ) -> T {
@@ -54,7 +56,12 @@ pub(super) fn feed<T>(
         senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, packages.len().max(1)) {
-            scope.spawn(|| unpack_some(packages, &senders, &state, budget));
+            scope.spawn(|| {
+                if ahead {
+                    give_way(Way::Soon);
+                }
+                unpack_some(packages, &senders, &state, budget);
+            });
         }
         let mut feed = Feed { state: &state, receivers: receivers.into_iter(), index: 0 };
         consume(&mut feed)

@@ -4,9 +4,9 @@ use std::io::Read;
 
 use super::configure;
 use super::database;
-use super::decompress::{Feed, feed};
+use super::decompress::Feed;
 use super::failure::Failure;
-use super::job::Orders;
+use super::job::{Orders, StageJob};
 use super::owners::Owners;
 use super::package::Package;
 use super::pins::Pins;
@@ -38,12 +38,43 @@ pub(super) struct Installer<'a> {
     dpkg_version: String,
 }
 
-/// Installs `packages` on the root, which is empty or has a layer on it.
+/// In which order the packages of a job are unpacked.
+pub(super) struct Order<'a> {
+    /// What has to be configured before the rest is unpacked; nothing when there is a layer below.
+    early: Vec<&'a Package>,
+    late: Vec<&'a Package>,
+}
+
+impl<'a> Order<'a> {
+    /// The order for `packages`, those of `job`.
+    pub fn of(job: &StageJob, packages: &'a [Package]) -> Self {
+        let first =
+            if job.parent.is_none() { first_round(packages) } else { vec![false; packages.len()] };
+        let members = |wanted: bool| {
+            packages.iter().zip(&first).filter(move |(_, first)| **first == wanted).map(|(package, _)| package)
+        };
+        let (mut early, late): (Vec<_>, Vec<_>) = (members(true).collect(), members(false).collect());
+        // Stable: among the others the job's order stays.
+        early.sort_by_key(|package| package.name != FIRST_UNPACKED);
+        Self { early, late }
+    }
+
+    /// All packages, the first to be unpacked first.
+    pub fn all(&self) -> impl Iterator<Item = &'a Package> {
+        self.early.iter().chain(&self.late).copied()
+    }
+}
+
+/// Installs `packages` on the root, which is empty or has the layer below on it; `feed` gives their data archives in
+/// `order`.
+#[expect(clippy::too_many_arguments, reason = "one call site, each argument is a different thing")]
 pub(super) fn install(
     root: &Root,
     scripts: &mut dyn Scripts,
     orders: &Orders,
     packages: &[Package],
+    order: &Order<'_>,
+    feed: &mut Feed<'_>,
     placed: &mut Placed,
     say: &dyn Fn(Event),
 ) -> Result<(), Failure> {
@@ -57,14 +88,6 @@ pub(super) fn install(
             });
         }
     }
-    let fresh = installed.is_empty();
-    let first = if fresh { first_round(packages) } else { vec![false; packages.len()] };
-    let members = |wanted: bool| packages.iter().zip(&first).filter(move |(_, first)| **first == wanted);
-    let mut early: Vec<&Package> = members(true).map(|(package, _)| package).collect();
-    let late: Vec<&Package> = members(false).map(|(package, _)| package).collect();
-    // Stable: among the others the job's order stays.
-    early.sort_by_key(|package| package.name != FIRST_UNPACKED);
-
     let native = packages.iter().map(|package| &package.architecture).find(|name| *name != "all");
     let known = root.read_text(&format!("{}/arch", database::ADMIN))?;
     let architecture = match (known, native) {
@@ -88,19 +111,15 @@ pub(super) fn install(
         architecture,
         dpkg_version,
     };
-    let debs: Vec<_> = early.iter().chain(&late).map(|package| &package.deb).collect();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    // The threads go on with later packages while scripts of the first round run.
-    feed(&debs, threads, orders.limits.buffer_bytes, |feed| {
-        if !early.is_empty() {
-            installer.first(&early, feed)?;
-        }
-        if !late.is_empty() {
-            installer.rest(&late, feed)?;
-        }
-        installer.pins.settle(root)?;
-        database::mark_automatic(root, packages, &orders.job.requested, &installer.architecture)
-    })
+    // The feed's threads go on with later packages while scripts of the first round run.
+    if !order.early.is_empty() {
+        installer.first(&order.early, feed)?;
+    }
+    if !order.late.is_empty() {
+        installer.rest(&order.late, feed)?;
+    }
+    installer.pins.settle(root)?;
+    database::mark_automatic(root, packages, &orders.job.requested, &installer.architecture)
 }
 
 impl Installer<'_> {

@@ -79,12 +79,11 @@ pub(super) struct Orders {
     pub limits: Limits,
     /// Names the stage in events.
     pub subject: String,
-    pub parent: Option<Parent>,
     /// The root goes into the scratch directory instead of memory.
     pub scratch: bool,
 }
 
-/// The layer below, without its bytes.
+/// The layer below, without its bytes; comes when that layer is finished.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Parent {
     pub tree: Tree,

@@ -36,5 +36,5 @@ mod worker;
 
 pub use failure::Failure;
 pub use job::{Limits, StageJob, StagePackage};
-pub use outer::{Stage, StageError, build};
+pub use outer::{Preparing, Stage, StageError, build};
 pub use worker::worker_main;

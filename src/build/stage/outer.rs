@@ -17,7 +17,7 @@ use super::job::{Limits, Message, Orders, Parent, StageJob};
 use crate::layer::{Layer, LayerError};
 use crate::progress::{Event, Over, Reporter};
 use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{Guard, Kind, PendingDirectory, Store, StoreError};
 
 /// The first argument that makes the program a worker; see `worker_main`.
 const WORKER_ARGUMENT: &str = "__stage";
@@ -88,56 +88,155 @@ fn cannot<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> StageEr
     move |source| StageError::Io { action, source: source.into() }
 }
 
-/// Makes the layer of `stage`, or opens it when the store has it already. The .debs have to be in the store.
+/// Makes the layer of `stage`, or opens it when the store has it already. The .debs and the layer below have to be in
+/// the store.
 ///
 /// Raises this process's limit of open files, since each package needs one.
 ///
 /// # Errors
 /// See [`StageError`]. Nothing is left behind then.
 pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Result<Layer, StageError> {
-    let key = stage.job.key();
-    let _guard = store.lock(format_args!("layer-{key}"))?;
-    match Layer::open(store, key) {
-        Err(LayerError::Missing(_)) => {}
-        opened => return Ok(opened?),
+    Preparing::start(stage, store, reporter)?.finish()
+}
+
+/// A stage that has begun: its packages are checked and unpacked in memory, at low priority, while the layer below may
+/// still be in the making.
+pub struct Preparing<'a> {
+    stage: &'a Stage<'a>,
+    store: &'a Store,
+    reporter: &'a dyn Reporter,
+    state: State,
+    // Last, so that it is given up when everything else is gone.
+    _guard: Guard,
+}
+
+enum State {
+    /// The store has the layer.
+    There(Layer),
+    Started {
+        // The order in which they are dropped: the worker uses the rest.
+        worker: Worker,
+        socket: OwnedFd,
+        events: File,
+        pending: PendingDirectory,
+        scratch: Option<Scratch>,
+    },
+}
+
+impl<'a> Preparing<'a> {
+    /// Starts the worker of `stage` and gives it the packages; the .debs have to be in the store. Waits while another
+    /// process makes the same layer.
+    ///
+    /// Whoever prepares several layers prepares the upper ones first: then no two processes wait for each other.
+    ///
+    /// # Errors
+    /// See [`StageError`].
+    pub fn start(
+        stage: &'a Stage<'a>,
+        store: &'a Store,
+        reporter: &'a dyn Reporter,
+    ) -> Result<Self, StageError> {
+        let key = stage.job.key();
+        let guard = store.lock(format_args!("layer-{key}"))?;
+        let state = match Layer::open(store, key) {
+            Err(LayerError::Missing(_)) => start_worker(stage, store, reporter)?,
+            opened => State::There(opened?),
+        };
+        Ok(Self { stage, store, reporter, state, _guard: guard })
     }
-    let parent = stage.job.parent.map(|key| Layer::open(store, key)).transpose()?;
+
+    /// Makes the layer, on the one below, which has to be in the store now.
+    ///
+    /// # Errors
+    /// See [`StageError`]. Nothing is left behind then.
+    pub fn finish(self) -> Result<Layer, StageError> {
+        let Self { stage, store, reporter, state, _guard } = self;
+        let (worker, socket, events, pending, scratch) = match state {
+            State::There(layer) => return Ok(layer),
+            State::Started { worker, socket, events, pending, scratch } => {
+                (worker, socket, events, pending, scratch)
+            }
+        };
+        let over = Over { reporter, subject: stage.subject };
+        let ended = go_on(stage, store, &socket, &pending).and_then(|()| {
+            drop(socket);
+            attend(worker, events, stage.cancel, reporter)
+        });
+        drop(over);
+        // The worker is gone by now, so nobody uses the scratch directory.
+        if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(stage))) {
+            reporter.report(Event::Warning(error.to_string()));
+        }
+        ended?;
+        let key = stage.job.key();
+        store.commit_directory(pending, Kind::Layer, key)?;
+        Ok(Layer::open(store, key)?)
+    }
+}
+
+fn cleaner<'a>(stage: &Stage<'a>) -> Cleaner<'a> {
+    Cleaner { exe: stage.executable, args: &[WORKER_ARGUMENT], range: stage.range }
+}
+
+fn start_worker(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Result<State, StageError> {
     raise_file_limit();
-    let mut files: Vec<File> = Vec::new();
-    files.push(orders(stage, parent.as_ref())?);
-    let (events, told) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot("make a pipe"))?;
-    files.push(told.into());
     let pending = store.create_directory()?;
-    for name in ["pack", "layer.json"] {
-        files.push(File::create(pending.path().join(name)).map_err(cannot("make a file of the layer"))?);
-    }
-    let debs = open_debs(stage.job, store)?;
+    let (events, told) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot("make a pipe"))?;
+    let orders = Orders {
+        job: stage.job.clone(),
+        limits: stage.limits.clone(),
+        subject: stage.subject.to_owned(),
+        scratch: stage.scratch.is_some(),
+    };
+    let mut files = vec![in_memory(&orders)?, File::from(told)];
+    files.extend(open_debs(stage.job, store)?);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(cannot("make a socket"))?;
-    let cleaner = Cleaner { exe: stage.executable, args: &[WORKER_ARGUMENT], range: stage.range };
     let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
-    let scratch = stage.scratch.map(|parent| Scratch::create(parent, &cleaner, &mut warn)).transpose()?;
-    let over = Over { reporter, subject: stage.subject };
-    let started = start(stage, theirs, scratch.as_ref()).map_err(StageError::from);
-    let ended = started.and_then(|worker| {
-        let mut all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
-        all.extend(parent.iter().flat_map(Layer::packs).map(|(_, file)| file.as_fd()));
-        all.extend(debs.iter().map(File::as_fd));
+    let scratch = stage.scratch.map(|parent| Scratch::create(parent, &cleaner(stage), &mut warn)).transpose()?;
+    let started = start(stage, theirs, scratch.as_ref()).map_err(StageError::from).and_then(|worker| {
+        let all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
         descriptors::send(&ours, &all).map_err(cannot("hand files to the worker"))?;
-        drop(all);
-        // Only the worker is to hold the writing end of its events.
-        drop(files);
-        attend(worker, File::from(events), stage.cancel, reporter)
+        Ok(worker)
     });
-    drop(over);
-    // The worker is gone by now, so nobody uses the scratch directory.
-    if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner)) {
-        warn(error);
+    match started {
+        // Only the worker holds the writing end of its events now: `files` is dropped.
+        Ok(worker) => {
+            Ok(State::Started { worker, socket: ours, events: events.into(), pending, scratch })
+        }
+        Err(error) => {
+            if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(stage))) {
+                warn(error);
+            }
+            Err(error)
+        }
     }
-    ended?;
-    store.commit_directory(pending, Kind::Layer, key)?;
-    Ok(Layer::open(store, key)?)
+}
+
+/// Gives the worker the layer below and the files of its result.
+fn go_on(
+    stage: &Stage<'_>,
+    store: &Store,
+    socket: &OwnedFd,
+    pending: &PendingDirectory,
+) -> Result<(), StageError> {
+    let parent = stage.job.parent.map(|key| Layer::open(store, key)).transpose()?;
+    let below = parent.as_ref().map(|layer| Parent {
+        tree: layer.tree.clone(),
+        packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),
+    });
+    let mut files = vec![in_memory(&below)?];
+    for name in ["pack", "layer.json"] {
+        files.push(File::create(pending.path().join(name)).map_err(cannot("make a file of the layer"))?);
+    }
+    let mut all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
+    all.extend(parent.iter().flat_map(Layer::packs).map(|(_, file)| file.as_fd()));
+    match descriptors::send(socket, &all) {
+        // A worker that failed early is gone; what it said is read next.
+        Ok(()) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+        Err(error) => Err(cannot("hand files to the worker")(error)),
+    }
 }
 
 fn start(stage: &Stage<'_>, socket: OwnedFd, scratch: Option<&Scratch>) -> Result<Worker, WorkerError> {
@@ -164,23 +263,12 @@ fn attend(
     said.ok_or(StageError::Failed(Failure::Worker { reason }))
 }
 
-/// A file that holds the worker's orders.
-fn orders(stage: &Stage<'_>, parent: Option<&Layer>) -> Result<File, StageError> {
-    let parent = parent.map(|layer| Parent {
-        tree: layer.tree.clone(),
-        packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),
-    });
-    let orders = Orders {
-        job: stage.job.clone(),
-        limits: stage.limits.clone(),
-        subject: stage.subject.to_owned(),
-        parent,
-        scratch: stage.scratch.is_some(),
-    };
+/// A file without a name that holds `value` for the worker.
+fn in_memory(value: &impl serde::Serialize) -> Result<File, StageError> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let file = rustix::fs::memfd_create("stage-orders", flags).map_err(cannot("make a file in memory"))?;
     let mut file = File::from(file);
-    let text = serde_json::to_vec(&orders).map_err(cannot("write the worker's orders"))?;
+    let text = serde_json::to_vec(value).map_err(cannot("write the worker's orders"))?;
     file.write_all(&text).and_then(|()| file.rewind()).map_err(cannot("write the worker's orders"))?;
     Ok(file)
 }

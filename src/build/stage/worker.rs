@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::builtin::Offer;
 use super::descriptors;
 use super::failure::Failure;
-use super::install::install;
-use super::job::{Message, Orders};
+use super::install::{Order, install};
+use super::decompress::feed;
+use super::job::{Message, Orders, Parent};
 use super::package::load_all;
 use super::place::Placed;
 use super::read_back::read_back;
@@ -46,9 +47,11 @@ pub fn worker_main() -> i32 {
             let _ = events.borrow_mut().write_all(&line);
         }
     };
-    let result = serde_json::from_reader(BufReader::new(orders))
+    let result = serde_json::from_reader::<_, Orders>(BufReader::new(orders))
         .map_err(|error| Failure::Worker { reason: format!("cannot read its orders: {error}") })
-        .and_then(|orders| work(&mut inside, orders, files, &|event| say(&Message::Event(event))));
+        .and_then(|orders| {
+            work(&mut inside, &orders, files.collect(), &socket, &|event| say(&Message::Event(event)))
+        });
     match result {
         Ok(()) => {
             say(&Message::Done);
@@ -63,12 +66,11 @@ pub fn worker_main() -> i32 {
 
 fn work(
     inside: &mut Inside,
-    mut orders: Orders,
-    mut files: impl Iterator<Item = File>,
+    orders: &Orders,
+    debs: Vec<File>,
+    socket: &OwnedFd,
     say: &dyn Fn(Event),
 ) -> Result<(), Failure> {
-    let missing = || Failure::Worker { reason: "a descriptor is missing".into() };
-    let (pack, index) = (files.next().ok_or_else(missing)?, files.next().ok_or_else(missing)?);
     let bytes = orders.limits.root_bytes;
     let medium = match orders.scratch {
         true => Medium::Scratch { keep_free: KEEP_FREE },
@@ -86,25 +88,39 @@ fn work(
             unit: Unit::Packages,
         });
     };
-
-    let mut placed = Placed::new();
-    let mut below = BTreeSet::new();
-    if let Some(parent) = &mut orders.parent {
-        stage("restoring the layer below", 0);
-        let packs = std::mem::take(&mut parent.packs);
-        let packs: Vec<_> = packs.into_iter().map(|offsets| Some((offsets, files.next()?))).collect();
-        let packs = packs.into_iter().collect::<Option<Vec<_>>>().ok_or_else(missing)?;
-        below.extend(packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
-        placed = restore(&root, &parent.tree, &Packs { packs })?;
-    }
-    stage("reading packages", orders.job.packages.len());
-    let packages = load_all(&orders.job.packages, files.collect())?;
     let relay = orders.limits.builtins.then(|| inside.relay()).transpose().map_err(|error| sandbox(&error))?;
     let mut scripts = InSandbox { directory: &directory, epoch: orders.job.epoch, root: &root, relay };
-    install(&root, &mut scripts, &orders, &packages, &mut placed, say)?;
+
+    let packages = load_all(&orders.job.packages, debs)?;
+    let order = Order::of(&orders.job, &packages);
+    // All but the layer below is here, so its packages can be unpacked ahead; other threads go first as long as that one
+    // is in the making.
+    let ahead = orders.job.parent.is_some();
+    let debs: Vec<_> = order.all().map(|package| &package.deb).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (placed, files) = feed(&debs, (threads, ahead), orders.limits.buffer_bytes, |feed| {
+        let mut files = descriptors::receive(socket).map_err(|error| sandbox(&error))?.into_iter();
+        let missing = || Failure::Worker { reason: "a descriptor is missing".into() };
+        let mut next = || files.next().map(File::from).ok_or_else(missing);
+        let below: Option<Parent> = serde_json::from_reader(BufReader::new(next()?))
+            .map_err(|error| Failure::Worker { reason: format!("cannot read its orders: {error}") })?;
+        let (pack, index) = (next()?, next()?);
+        let mut placed = Placed::default();
+        let mut contents = BTreeSet::new();
+        if let Some(Parent { tree, packs }) = below {
+            stage("restoring the layer below", 0);
+            let packs = packs.into_iter().map(|offsets| Ok((offsets, next()?)));
+            let packs = packs.collect::<Result<Vec<_>, Failure>>()?;
+            contents.extend(packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
+            placed = restore(&root, &tree, &Packs { packs })?;
+        }
+        install(&root, &mut scripts, orders, &packages, &order, feed, &mut placed, say)?;
+        Ok::<_, Failure>((placed, (pack, index, contents)))
+    })?;
 
     stage("reading the tree back", 0);
-    let (tree, offsets) = read_back(&root, &placed, orders.job.epoch, PackWriter::new(pack, below))?;
+    let (pack, index, contents) = files;
+    let (tree, offsets) = read_back(&root, &placed, orders.job.epoch, PackWriter::new(pack, contents))?;
     let layer = LayerIndex { format: FORMAT, parent: orders.job.parent, tree, offsets };
     layer
         .write(index)
