@@ -8,4 +8,5 @@ mod sbom;
 
 pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry};
 pub use result::{ResultDirectory, ResultError};
+pub(crate) use result::{NOTES, check_note};
 pub use sbom::sbom;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::CommandError;
 use super::layers::note;
 use super::lock::{ensure, fetcher};
+use super::mend;
 use super::session::Session;
 use crate::archive;
 use crate::artifact::{self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, sbom};
@@ -18,9 +19,8 @@ use crate::build::{compose, finish, stage};
 use crate::digest::Sha256;
 use crate::layer::{Layer, LayerError};
 use crate::plan::{Plan, Stage, digest_json};
-use crate::progress::Event;
 use crate::sandbox::IdRange;
-use crate::store::Context as _;
+use crate::store::{Context as _, TemporaryDirectory};
 use crate::tree::{Tree, TreePath};
 
 /// What became of one image.
@@ -78,21 +78,30 @@ pub type Outcome = (String, Result<Built, CommandError>);
 /// What concerns all images: the project, the lock.
 pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
-    let _used = session.store.use_objects()?;
+    let used = session.store.use_objects()?;
     let lock = ensure(session)?;
+    used.needs(mend::packages(&lock))?;
     let mut built = Vec::new();
     for name in names {
         if session.check_cancelled().is_err() {
             built.push((name, Err(CommandError::Interrupted)));
             continue;
         }
-        let outcome = session.plan(&name, &lock).and_then(|plan| build_one(session, &plan));
+        let outcome = session.plan(&name, &lock).and_then(|plan| {
+            used.needs(mend::layers(&plan))?;
+            build_one(session, &plan)
+        });
         built.push((name, outcome));
     }
     Ok(built)
 }
 
+/// Builds one image. What is damaged of the store is made again.
 pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
+    mend::mending(session, plan, || build_once(session, plan))
+}
+
+fn build_once(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
     let begun = Instant::now();
     let image = &plan.evaluated.image.name;
     let result = ResultDirectory::new(&session.options.results, image);
@@ -101,6 +110,12 @@ pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, Command
     }
     // A place that cannot be written is said before hours of work, not after them.
     let made = result.begin()?;
+    let waiting = "waiting for another build of the same image";
+    let _turn = session.wait_for(&format!("plan-{}", plan.key), image, waiting)?;
+    // That one may have made this very result.
+    if let Some(manifest) = result.current(plan.key, &session.store) {
+        return Ok(report(&result, &manifest, Done::Unchanged, begun));
+    }
     let mut layers_built = 0;
     let mut top = None;
     for stage in &plan.stages {
@@ -139,11 +154,7 @@ fn layer(session: &Session, plan: &Plan, stage: &Stage) -> Result<(Layer, bool),
     match Layer::open(&session.store, stage.key) {
         Ok(layer) => return Ok((layer, false)),
         Err(LayerError::Missing(_)) => {}
-        Err(error) => {
-            session.reporter.report(Event::Warning(format!("{error}; it is built again")));
-            let path = session.store.path(crate::store::Kind::Layer, stage.key);
-            fs::remove_dir_all(&path).context("remove", &path)?;
-        }
+        Err(error) => return Err(CommandError::failed(&format!("{image}: cannot use a layer"), &error)),
     }
     session.check_cancelled()?;
     let failed = |doing: &str, error: &dyn std::error::Error| {
@@ -235,7 +246,7 @@ fn search_secrets(
 fn write(
     session: &Session,
     plan: &Plan,
-    (result, made): (&ResultDirectory, tempfile::TempDir),
+    (result, made): (&ResultDirectory, TemporaryDirectory),
     tree: &Tree,
     contents: &NewContents<'_>,
 ) -> Result<(Manifest, archive::Summary), CommandError> {

@@ -11,9 +11,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::descriptors;
 use super::failure::Failure;
 use super::job::{Limits, Message, Orders, Parent, StageJob};
+use super::{descriptors, shared};
 use crate::layer::{Layer, LayerError};
 use crate::progress::{Event, Over, Reporter};
 use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
@@ -96,7 +96,7 @@ fn cannot<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> StageEr
 /// See [`StageError`]. Nothing is left behind then.
 pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Result<Layer, StageError> {
     let key = stage.job.key();
-    let _guard = store.lock(format_args!("layer-{key}"))?;
+    let _turn = shared::turn(stage, store, reporter)?;
     match Layer::open(store, key) {
         Err(LayerError::Missing(_)) => {}
         opened => return Ok(opened?),
@@ -131,6 +131,9 @@ pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Resul
         attend(worker, File::from(events), stage.cancel, reporter)
     });
     drop(over);
+    if let Err(StageError::Failed(failure)) = &ended {
+        shared::note_damage(failure, stage.job, parent.as_ref(), store);
+    }
     // The worker is gone by now, so nobody uses the scratch directory.
     if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner)) {
         warn(error);
