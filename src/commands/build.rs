@@ -305,6 +305,7 @@ fn write(
             .collect(),
         frames: frames(&summary),
     };
+    mend::stop_if_damaged(session)?;
     session.check_cancelled()?;
     result.commit(made, &manifest, &session.store)?;
     Ok((manifest, summary))

@@ -63,6 +63,18 @@ pub(super) fn mending<T>(
     }
 }
 
+/// Fails when a layer was found damaged, be it that whoever read it went on without: then what was made is not to be
+/// trusted.
+///
+/// # Errors
+/// When there was.
+pub(super) fn stop_if_damaged(session: &Session) -> Result<(), CommandError> {
+    if session.store.has_damaged_layer() {
+        return Err(CommandError::Failed("a layer is damaged".to_owned()));
+    }
+    Ok(())
+}
+
 /// Whose the object is, to stand before a damage.
 fn belongs(plan: &Plan, damage: &Damage) -> String {
     let image = &plan.evaluated.image.name;

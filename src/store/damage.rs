@@ -84,6 +84,12 @@ impl Store {
         }
     }
 
+    /// Whether a layer was noted since that was last asked.
+    pub fn has_damaged_layer(&self) -> bool {
+        let noted = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.iter().any(|damage| damage.object == Object::Layer)
+    }
+
     /// What was noted since this was last asked.
     pub fn take_damaged(&self) -> Vec<Damage> {
         std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))

