@@ -163,7 +163,8 @@ fn kill_at(
     assert!(!run.err.contains("warning"), "{context}, hit `{hit}`: {}", run.err);
     assert_eq!(corner.hashes("app"), good, "{context}, hit `{hit}`");
     assert_eq!(corner.damaged(), [""; 0], "{context}, hit `{hit}`");
-    assert_eq!(corner.temporary(), [""; 0].map(std::path::PathBuf::from), "{context}, hit `{hit}`");
+    assert_eq!(corner.temporary(), [""; 0], "{context}, hit `{hit}`");
+    assert_eq!(fs::read_dir(corner.store().join("partial")).unwrap().count(), 0, "{context}, hit `{hit}`");
     let beside: Vec<_> = fs::read_dir(root.join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!beside.iter().any(|name| name.to_str().unwrap().starts_with('.')), "{context}, hit `{hit}`: {beside:?}");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -2,7 +2,7 @@
 //! with the libraries they need, and little else.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
@@ -139,32 +139,40 @@ impl Corner {
         crate::real::hashes(&self.path("result").join(image))
     }
 
-    /// What a check of every byte of the store finds damaged.
+    /// See [`damaged`].
     pub fn damaged(&self) -> Vec<String> {
-        if !self.store().exists() {
-            return Vec::new();
-        }
-        let store = Store::open(self.store()).unwrap();
-        let no = AtomicBool::new(false);
-        let found = verify_store(&store, None, (1, false), &Silent, &no).unwrap();
-        found.damaged.iter().map(|damaged| damaged.damage.to_string()).collect()
+        damaged(&self.store())
     }
 
-    /// Temporary files and directories, of the store, beside results, and in the scratch directory.
-    pub fn temporary(&self) -> Vec<PathBuf> {
-        let places = [
-            ("store/tmp", ""),
-            ("store/running", ""),
-            ("store/partial", ""),
-            ("result", "."),
-            ("scratch", "scratch-"),
-        ];
-        let entries = places.iter().flat_map(|(place, prefix)| {
-            let found = fs::read_dir(self.path(place)).into_iter().flatten().map(|entry| entry.unwrap().path());
-            found.filter(move |path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
-        });
-        entries.collect()
+    /// See [`temporary`].
+    pub fn temporary(&self) -> Vec<String> {
+        temporary(&self.store(), &self.path("result"), &self.path("scratch"))
     }
+}
+
+/// What a check of every byte of a store finds damaged.
+pub fn damaged(store: &Path) -> Vec<String> {
+    if !store.exists() {
+        return Vec::new();
+    }
+    let no = AtomicBool::new(false);
+    let found = verify_store(&Store::open(store).unwrap(), None, (1, false), &Silent, &no).unwrap();
+    found.damaged.iter().map(|damaged| damaged.damage.to_string()).collect()
+}
+
+/// Temporary files and directories of a store, beside results, and in a scratch directory.
+pub fn temporary(store: &Path, result: &Path, scratch: &Path) -> Vec<String> {
+    let places = [
+        (store.join("tmp"), ""),
+        (store.join("running"), ""),
+        (result.to_owned(), "."),
+        (scratch.to_owned(), "scratch-"),
+    ];
+    let entries = places.iter().flat_map(|(place, prefix)| {
+        let found = fs::read_dir(place).into_iter().flatten().map(|entry| entry.unwrap().path());
+        found.filter(move |path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
+    });
+    entries.map(|path| path.display().to_string()).collect()
 }
 
 /// Bounded numbers that are the same in every run (SplitMix64).
