@@ -7,6 +7,7 @@
 
 mod artifact;
 mod failure;
+mod flipped;
 mod full;
 mod gc;
 mod interrupt;
