@@ -105,8 +105,15 @@ impl ResultDirectory {
     }
 
     fn try_current(&self, plan: Sha256, store: &Store) -> Result<Option<Manifest>, String> {
-        let found = self.hashed_manifest().map_err(|error| error.to_string())?;
-        let Some((manifest, hash)) = found else { return Ok(None) };
+        let (manifest, hash) = match self.hashed_manifest() {
+            Ok(Some(found)) => found,
+            Err(ResultError::File(error)) if error.is_no_text() => {
+                return Err("`manifest.json` is no text".to_owned());
+            }
+            // What cannot be read at all is no damage; whoever writes there says what is wrong.
+            Ok(None) | Err(ResultError::File(_)) => return Ok(None),
+            Err(ResultError::Manifest { source, .. }) => return Err(format!("`manifest.json`: {source}")),
+        };
         let noted = self.noted(store);
         // Nobody else vouches for the manifest.
         if noted.as_ref().is_some_and(|noted| noted.plan == plan && noted.manifest != hash) {
@@ -204,6 +211,17 @@ impl ResultDirectory {
         Ok((manifests, gone))
     }
 
+    /// Removes what killed runs left beside the results of `images` in `results`.
+    pub fn clear_leftovers(results: &Path, images: &[String]) {
+        let is_ours = |name: &str| {
+            // `.IMAGE-` and what makes it unique.
+            let (image, unique) = name.strip_prefix('.')?.rsplit_once('-')?;
+            let unique = unique.len() == 6 && unique.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            Some(unique && images.iter().any(|other| other == image))
+        };
+        clear(results, |name| is_ours(name).unwrap_or(false));
+    }
+
     /// A new directory beside the result's place, gone again unless it is committed.
     ///
     /// # Errors
@@ -212,8 +230,6 @@ impl ResultDirectory {
         let parent = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).context("make the directory", parent)?;
         let prefix = format!(".{}-", self.path.file_name().unwrap_or_default().to_string_lossy());
-        // What killed runs left.
-        clear(parent, &prefix);
         Ok(TemporaryDirectory::new(parent, &prefix).context("make a directory in", parent)?)
     }
 

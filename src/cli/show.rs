@@ -365,9 +365,13 @@ pub(super) fn verify_store(verified: &StoreVerified, as_json: bool) -> Result<u8
         let count = verified.damaged.len();
         let result = match (count, verified.good()) {
             (0, _) => "all are good".to_owned(),
-            (1, false) => "1 is damaged; the next build that meets it makes it anew, `--repair` drops it".to_owned(),
+            (1, false) => {
+                "1 is damaged; the next build that meets it makes it anew, `--repair` drops it".to_owned()
+            }
             (_, false) => {
-                format!("{count} are damaged; the next build that meets them makes them anew, `--repair` drops them")
+                format!(
+                    "{count} are damaged; the next build that meets them makes them anew, `--repair` drops them"
+                )
             }
             (1, true) => "1 was damaged and is dropped; the next build makes it anew".to_owned(),
             (_, true) => format!("{count} were damaged and are dropped; the next build makes them anew"),

@@ -78,6 +78,7 @@ pub type Outcome = (String, Result<Built, CommandError>);
 /// What concerns all images: the project, the lock.
 pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
+    ResultDirectory::clear_leftovers(&session.options.results, &names);
     let used = session.store.use_objects()?;
     let lock = ensure(session)?;
     used.needs(mend::packages(&lock))?;

@@ -179,7 +179,12 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn drop(&mut self, path: PathBuf, what: &'static str, object: Option<Object>) -> Result<(), CommandError> {
+    fn drop(
+        &mut self,
+        path: PathBuf,
+        what: &'static str,
+        object: Option<Object>,
+    ) -> Result<(), CommandError> {
         let bytes = match size(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             bytes => bytes.context("look at", &path)?,

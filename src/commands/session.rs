@@ -118,7 +118,7 @@ impl<'a> Session<'a> {
         let directory = path.parent().unwrap_or(Path::new("."));
         const PREFIX: &str = ".images.lock-";
         // What killed runs left.
-        clear(directory, PREFIX);
+        clear(directory, |name| name.starts_with(PREFIX));
         let mut file = temporary_file(directory, PREFIX).context("make a file in", directory)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(mode).context("write", &path)?;

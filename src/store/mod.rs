@@ -18,8 +18,8 @@ use std::time::Duration;
 pub use damage::{Damage, Object};
 pub(crate) use running::touch;
 pub use running::{InUse, Running};
-pub(crate) use sealed::read as read_sealed;
 pub use sealed::Unusable;
+pub(crate) use sealed::read as read_sealed;
 pub use temporary::TemporaryDirectory;
 pub(crate) use temporary::{clear, file as temporary_file, remove};
 
@@ -77,6 +77,13 @@ impl StoreError {
     /// Whether the file system is full or a quota is used up.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl StoreError {
+    /// Whether a text was to be read that is not UTF-8.
+    pub(crate) fn is_no_text(&self) -> bool {
+        self.source.kind() == io::ErrorKind::InvalidData
     }
 }
 
@@ -189,7 +196,10 @@ impl Store {
         let path = self.path(kind, name);
         match fs::rename(pending.path(), &path) {
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) => {}
             result => result.context("make", &path)?,
         }
         Ok(path)

@@ -57,8 +57,8 @@ impl Store {
     /// When that cannot be written.
     pub fn use_objects(&self) -> Result<Running, StoreError> {
         let directory = self.root.join(RUNNING);
-        temporary::clear(&self.root.join("tmp"), "");
-        temporary::clear(&directory, "");
+        temporary::clear(&self.root.join("tmp"), |_| true);
+        temporary::clear(&directory, |_| true);
         let _shared = self.share_sweep()?;
         let mut file = temporary::file(&directory, "").context("make a file in", &directory)?;
         let since = file.as_file().metadata().and_then(|metadata| metadata.modified());
@@ -104,7 +104,7 @@ impl Store {
         let mut all = Vec::new();
         for name in ["tmp", RUNNING] {
             let directory = self.root.join(name);
-            all.extend(temporary::leftovers(&directory, "").context("read", &directory)?);
+            all.extend(temporary::leftovers(&directory).context("read", &directory)?);
         }
         Ok(all)
     }

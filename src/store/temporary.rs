@@ -51,12 +51,12 @@ pub(crate) fn file(parent: &Path, prefix: &str) -> io::Result<tempfile::NamedTem
     Ok(file)
 }
 
-/// What in `parent` begins with `prefix` and is of nobody who lives.
+/// Whatever in `parent` is of nobody who lives.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub(crate) fn leftovers(parent: &Path, prefix: &str) -> io::Result<Vec<PathBuf>> {
-    let mut found = begins_with(parent, prefix)?;
+pub(crate) fn leftovers(parent: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = named(parent, |_| true)?;
     if !found.is_empty() {
         let gate = File::open(parent)?;
         let locked = gate.lock().is_ok();
@@ -65,15 +65,15 @@ pub(crate) fn leftovers(parent: &Path, prefix: &str) -> io::Result<Vec<PathBuf>>
     Ok(found)
 }
 
-/// Removes what in `parent` begins with `prefix` and is of nobody who lives. What cannot be removed stays: it is in
+/// Removes what in `parent` has a name that `is_ours` and is of nobody who lives. What cannot be removed stays: it is in
 /// nobody's way.
-pub(crate) fn clear(parent: &Path, prefix: &str) {
-    if begins_with(parent, prefix).is_ok_and(|found| found.is_empty()) {
+pub(crate) fn clear(parent: &Path, is_ours: impl Fn(&str) -> bool) {
+    if named(parent, &is_ours).is_ok_and(|found| found.is_empty()) {
         return;
     }
     let Ok(gate) = File::open(parent) else { return };
     let locked = gate.lock().is_ok();
-    for path in begins_with(parent, prefix).unwrap_or_default() {
+    for path in named(parent, &is_ours).unwrap_or_default() {
         if is_left(&path, locked) {
             let _ = remove(&path);
         }
@@ -92,11 +92,11 @@ fn shared(parent: &Path) -> Option<File> {
     Some(gate)
 }
 
-fn begins_with(parent: &Path, prefix: &str) -> io::Result<Vec<PathBuf>> {
+fn named(parent: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+        if entry.file_name().to_str().is_some_and(&is_ours) {
             found.push(entry.path());
         }
     }
@@ -129,12 +129,13 @@ mod tests {
         fs::write(killed.join("file"), "x").unwrap();
         fs::write(parent.path().join(".a-file"), "x").unwrap();
         fs::write(parent.path().join("other"), "x").unwrap();
-        let left = leftovers(parent.path(), ".a-").unwrap();
-        assert_eq!(left, [parent.path().join(".a-file"), killed.clone()]);
-        clear(parent.path(), ".a-");
+        let other = parent.path().join("other");
+        let left = leftovers(parent.path()).unwrap();
+        assert_eq!(left, [parent.path().join(".a-file"), killed.clone(), other.clone()]);
+        clear(parent.path(), |name| name.starts_with(".a-"));
         assert!(!killed.exists() && !parent.path().join(".a-file").exists());
         assert!(held.path().join("file").exists() && open.path().exists());
-        assert!(parent.path().join("other").exists());
+        assert!(other.exists());
         let path = held.path().to_owned();
         drop((held, open));
         assert!(!path.exists());

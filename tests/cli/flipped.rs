@@ -4,12 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use build_images::digest::Sha256;
 use serde_json::Value;
 
-use crate::project::{Project, Run};
-use crate::quick::{Corner, Seeded, damaged, quick};
-use crate::support::repository::Served;
+use crate::project::Run;
+use crate::quick::{Corner, Hashes, Quick, Seeded, damaged, quick};
 
 const SEED: u64 = 20_261_128;
 
@@ -87,15 +85,29 @@ const KINDS: [Kind; 9] = [
         says: "is damaged",
     },
     // What it belongs to stands in the note itself.
-    Kind { object: "note", directory: "store/notes", end: "", owner: "", gone: &["result"], says: "is damaged" },
-    Kind { object: "result-note", directory: "store/results", end: "", owner: "", gone: &[], says: "is damaged" },
+    Kind {
+        object: "note",
+        directory: "store/notes",
+        end: "",
+        owner: "",
+        gone: &["result"],
+        says: "is damaged",
+    },
+    Kind {
+        object: "result-note",
+        directory: "store/results",
+        end: "",
+        owner: "",
+        gone: &[],
+        says: "is damaged",
+    },
 ];
 
 /// A project whose two images are built.
 struct Built {
-    quick: (Project, Served),
+    quick: Quick,
     corner: Corner,
-    good: Vec<Vec<(String, Sha256)>>,
+    good: Vec<Hashes>,
 }
 
 impl Built {
@@ -119,7 +131,7 @@ impl Built {
         Run::of(command.arg("--root").arg(self.corner.path("project")).output().unwrap())
     }
 
-    fn hashes(&self) -> Vec<Vec<(String, Sha256)>> {
+    fn hashes(&self) -> Vec<Hashes> {
         ["app", "bare"].map(|image| self.corner.hashes(image)).into()
     }
 
@@ -182,7 +194,8 @@ fn a_flipped_bit_is_found_named_and_made_again() {
             let files = files(&built.corner.path(kind.directory), kind);
             let path = files[seeded.below(files.len() as u64) as usize].clone();
             let at = flip(&path, third, &mut seeded);
-            let context = format!("seed {SEED}, kind {number}, third {third}: byte {at} of `{}`", path.display());
+            let context =
+                format!("seed {SEED}, kind {number}, third {third}: byte {at} of `{}`", path.display());
             named(&built, kind, &path, &context);
 
             built.remove(kind.gone);
@@ -194,7 +207,11 @@ fn a_flipped_bit_is_found_named_and_made_again() {
             assert_eq!(built.corner.damaged(), [""; 0], "{context}");
             // And that was all.
             let quiet = built.run(&[]).code(0);
-            assert_eq!((quiet.err.as_str(), quiet.out.matches("nothing changed").count()), ("", 2), "{context}");
+            assert_eq!(
+                (quiet.err.as_str(), quiet.out.matches("nothing changed").count()),
+                ("", 2),
+                "{context}"
+            );
         }
     }
 }

@@ -6,9 +6,8 @@ use std::process::Command;
 
 use build_images::digest::Sha256;
 
-use crate::project::{Project, Run};
-use crate::quick::{Corner, Seeded, damaged, quick, temporary};
-use crate::support::repository::Served;
+use crate::project::Run;
+use crate::quick::{Corner, Hashes, Quick, Seeded, damaged, quick, temporary};
 use crate::support::require;
 
 /// How many sizes there are.
@@ -45,11 +44,12 @@ impl Drop for Small {
 }
 
 /// Bytes that a whole build of `app` needs of each place.
-fn needs(quick: &(Project, Served)) -> ([(&'static str, u64); 3], Vec<(String, Sha256)>) {
+fn needs(quick: &Quick) -> ([(&'static str, u64); 3], Hashes) {
     let corner = Corner::new();
     corner.run(quick, &["app"]).code(0);
     let size = |path: &str| {
-        let output = Command::new("du").args(["-sB1", "--apparent-size"]).arg(corner.path(path)).output().unwrap();
+        let output =
+            Command::new("du").args(["-sB1", "--apparent-size"]).arg(corner.path(path)).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         text.split_whitespace().next().unwrap().parse::<u64>().unwrap()
     };
@@ -70,12 +70,13 @@ fn nothing_half_made_is_trusted_wherever_the_disk_gets_full() {
         // The store gets half of them: most is written there.
         let (place, needed) = needs[[0, 1, 0, 2][number as usize % 4]];
         let size = (64 << 10) + seeded.below(needed * 9 / 10 - (64 << 10));
-        let context = format!("seed {SEED}, number {number}: {place} of {size} bytes, {needed} would be enough");
+        let context =
+            format!("seed {SEED}, number {number}: {place} of {size} bytes, {needed} would be enough");
         fill(&quick, place, size, &good, &context);
     }
 }
 
-fn fill(quick: &(Project, Served), place: &str, size: u64, good: &[(String, Sha256)], context: &str) {
+fn fill(quick: &Quick, place: &str, size: u64, good: &[(String, Sha256)], context: &str) {
     let corner = Corner::new();
     let small = Small::mount(corner.path(place), size);
     let inside = small.0.join("in");

@@ -14,8 +14,7 @@ use rustix::process::Signal;
 
 use crate::interrupt::{all_gone, descendants, signal};
 use crate::project::{Project, Run};
-use crate::quick::{Corner, Seeded, quick};
-use crate::support::repository::Served;
+use crate::quick::{Corner, Hashes, Quick, Seeded, quick};
 
 /// How many moments there are.
 const MOMENTS: usize = 100;
@@ -36,7 +35,7 @@ impl Stage {
 }
 
 /// Builds from nothing, not even a lock, and looks at the clock.
-fn reference(quick: &(Project, Served)) -> (Vec<Stage>, Vec<(String, Sha256)>) {
+fn reference(quick: &Quick) -> (Vec<Stage>, Hashes) {
     let corner = Corner::new();
     let root = copy(&quick.0, &corner, false);
     let mut begun = Instant::now();
@@ -65,14 +64,18 @@ fn copy(project: &Project, corner: &Corner, with_lock: bool) -> std::path::PathB
     root
 }
 
-fn command(corner: &Corner, quick: &(Project, Served), root: &std::path::Path) -> std::process::Command {
+fn command(corner: &Corner, quick: &Quick, root: &std::path::Path) -> std::process::Command {
     let mut command = corner.command(quick, &["app"]);
     command.arg("--root").arg(root);
     command
 }
 
 /// Reads lines until `number` of them have come, then waits; gives all lines so far. Fewer when the program ended.
-fn reach(child: &mut Child, number: usize, then: Duration) -> (Vec<String>, BufReader<std::process::ChildStderr>) {
+fn reach(
+    child: &mut Child,
+    number: usize,
+    then: Duration,
+) -> (Vec<String>, BufReader<std::process::ChildStderr>) {
     let mut err = BufReader::new(child.stderr.take().unwrap());
     let mut lines = Vec::new();
     while lines.len() < number {
@@ -113,12 +116,7 @@ fn nothing_half_made_is_trusted_whenever_a_build_is_killed() {
 }
 
 /// One killed build and the next one. Gives the stage that the kill hit.
-fn kill_at(
-    quick: &(Project, Served),
-    moment: usize,
-    stages: &[Stage],
-    good: &[(String, Sha256)],
-) -> String {
+fn kill_at(quick: &Quick, moment: usize, stages: &[Stage], good: &[(String, Sha256)]) -> String {
     let mut seeded = Seeded(SEED + moment as u64);
     // Every stage in turn. Its very beginning first: some are shorter than the noise of a busy machine.
     let (at, round) = (moment % stages.len(), moment / stages.len());
@@ -128,7 +126,8 @@ fn kill_at(
 
     let corner = Corner::new();
     let root = copy(&quick.0, &corner, !stages[at].locks());
-    let lines = at - if stages[at].locks() { 0 } else { stages.iter().filter(|stage| stage.locks()).count().min(at) };
+    let lines =
+        at - if stages[at].locks() { 0 } else { stages.iter().filter(|stage| stage.locks()).count().min(at) };
     let with_scratch = seeded.below(4) == 0;
     let start = || {
         let mut command = command(&corner, quick, &root);
@@ -165,8 +164,12 @@ fn kill_at(
     assert_eq!(corner.damaged(), [""; 0], "{context}, hit `{hit}`");
     assert_eq!(corner.temporary(), [""; 0], "{context}, hit `{hit}`");
     assert_eq!(fs::read_dir(corner.store().join("partial")).unwrap().count(), 0, "{context}, hit `{hit}`");
-    let beside: Vec<_> = fs::read_dir(root.join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!beside.iter().any(|name| name.to_str().unwrap().starts_with('.')), "{context}, hit `{hit}`: {beside:?}");
+    let beside: Vec<_> =
+        fs::read_dir(root.join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !beside.iter().any(|name| name.to_str().unwrap().starts_with('.')),
+        "{context}, hit `{hit}`: {beside:?}"
+    );
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(corner.path("").to_str().unwrap()), "{context}, hit `{hit}`: {mounts}");
     hit

@@ -18,6 +18,7 @@ mod project;
 mod quick;
 mod real;
 mod reproduce;
+mod shared;
 mod show;
 #[path = "../support/mod.rs"]
 mod support;

@@ -17,6 +17,11 @@ use crate::support::deb::{Compression, Deb};
 use crate::support::repository::Served;
 use crate::support::require;
 
+/// A locked project and what it was locked from.
+pub type Quick = (Project, Served);
+/// Names and hashes of a result's files.
+pub type Hashes = Vec<(String, Sha256)>;
+
 /// Programs that dpkg wants to be there, whether it starts them or not.
 const WANTED: [&str; 7] = [
     "/usr/bin/diff",
@@ -30,7 +35,7 @@ const WANTED: [&str; 7] = [
 
 /// A locked project with the images `bare` (one layer) and `app` (another one on it), and what it was locked from; nothing
 /// where that cannot be built.
-pub fn quick() -> Option<(Project, Served)> {
+pub fn quick() -> Option<Quick> {
     if !require("a range of subordinate ids", IdRange::discover().is_ok()) {
         return None;
     }
@@ -123,19 +128,19 @@ impl Corner {
     }
 
     /// The program with this place's store and results.
-    pub fn command(&self, (project, served): &(Project, Served), arguments: &[&str]) -> Command {
+    pub fn command(&self, (project, served): &Quick, arguments: &[&str]) -> Command {
         let mut command = project.command(served, arguments);
         command.env("BUILD_IMAGES_STORE", self.store());
         command.arg("--result").arg(self.path("result")).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    pub fn run(&self, quick: &(Project, Served), arguments: &[&str]) -> Run {
+    pub fn run(&self, quick: &Quick, arguments: &[&str]) -> Run {
         Run::of(self.command(quick, arguments).output().unwrap())
     }
 
     /// Names and hashes of the files of `image`.
-    pub fn hashes(&self, image: &str) -> Vec<(String, Sha256)> {
+    pub fn hashes(&self, image: &str) -> Hashes {
         crate::real::hashes(&self.path("result").join(image))
     }
 
