@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 
 use zstd::zstd_safe::CParameter;
 
@@ -13,7 +14,7 @@ use super::Parameters;
 use super::layout::identity;
 use super::member::{BLOCK, Member, MemberSource};
 use crate::digest::Sha256;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{Damage, Kind, Object, Store, StoreError, Unusable, touch};
 use crate::tree::Contents;
 
 /// First bytes of a stored frame.
@@ -102,24 +103,48 @@ pub(super) fn decompress(frame: &Frame) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The frame `key` of the store; nothing when it is absent or damaged.
+/// The frame `key` of the store, and says that it is used now; nothing when it is absent or damaged. Damage is noted.
 pub(super) fn load(store: &Store, key: Sha256) -> Option<Frame> {
-    let mut file = fs::File::open(store.path(Kind::Frame, key)).ok()?;
+    let path = store.path(Kind::Frame, key);
+    match read(&path) {
+        Ok(frame) => {
+            touch(&path);
+            Some(frame)
+        }
+        Err(Unusable::Missing) => None,
+        Err(Unusable::Damaged(reason)) => {
+            store.found_damaged(Damage::new(Object::Frame, key, reason));
+            None
+        }
+    }
+}
+
+/// The frame in the file at `path`, every byte of it checked.
+pub(super) fn read(path: &Path) -> Result<Frame, Unusable> {
+    let damaged = |reason: &str| Unusable::Damaged(reason.to_owned());
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Unusable::Missing,
+        io::ErrorKind::UnexpectedEof => damaged("it is cut off"),
+        _ => damaged(&error.to_string()),
+    };
+    let mut file = fs::File::open(path).map_err(unreadable)?;
     let mut prefix = [0; PREFIX];
-    file.read_exact(&mut prefix).ok()?;
+    file.read_exact(&mut prefix).map_err(unreadable)?;
     let sealed = &prefix[48..];
     if prefix[..16] != *MAGIC || Sha256::of(sealed).as_bytes() != &prefix[16..48] {
-        return None;
+        return Err(damaged("its head does not match its own hash"));
     }
-    let sha256 = Sha256::from_bytes(*sealed.first_chunk()?);
-    let tar_sha256 = Sha256::from_bytes(*sealed[32..].first_chunk()?);
-    let tar_size = u64::from_le_bytes(*sealed[64..].first_chunk()?);
+    let hash = |at: usize| sealed[at..].first_chunk().map(|bytes| Sha256::from_bytes(*bytes));
+    let size = sealed[64..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let parts = hash(0).zip(hash(32)).zip(size);
+    let ((sha256, tar_sha256), tar_size) = parts.ok_or_else(|| damaged("it is cut off"))?;
     let mut compressed = Vec::new();
-    file.read_to_end(&mut compressed).ok()?;
-    if Sha256::of(&compressed) != sha256 {
-        return None;
+    file.read_to_end(&mut compressed).map_err(unreadable)?;
+    let found = Sha256::of(&compressed);
+    if found != sha256 {
+        return Err(damaged(&format!("its bytes now hash to {found}")));
     }
-    Some(Frame { compressed, sha256, tar_sha256, tar_size })
+    Ok(Frame { compressed, sha256, tar_sha256, tar_size })
 }
 
 /// Keeps `frame` under `key`.

@@ -24,6 +24,7 @@ mod layout;
 mod member;
 mod read;
 mod running;
+mod stored;
 mod table;
 mod write;
 
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use member::{Head, MemberError, MemberFault};
 pub use read::{Archive, ReadError, read};
 pub(crate) use running::chain;
+pub(crate) use stored::{check_stored, stored_name};
 pub use table::{FrameInfo, FrameTable, TableError, read_table};
 pub use write::{ArchiveError, Source, Summary, warm, write};
 

@@ -4,12 +4,15 @@
 //! state after some frames depends on those frames only: states are kept in the store under the chain of the keys of
 //! all frames before, and a rebuild hashes from the first changed frame on.
 
+use std::io;
+use std::path::Path;
+
 use sha2::Digest as _;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 
 use super::frame::keep_sealed;
 use crate::digest::Sha256;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{Damage, Kind, Object, Store, StoreError, Unusable, touch};
 
 /// First bytes of a kept state.
 const MAGIC: &[u8; 16] = b"build-images h1\n";
@@ -29,15 +32,20 @@ impl RunningHash {
         Sha256::from_bytes(self.0.finalize().into())
     }
 
-    /// The state kept for `chain`; nothing when it is absent or damaged.
+    /// The state kept for `chain`, and says that it is used now; nothing when it is absent or damaged. Damage is noted.
     pub fn load(store: &Store, chain: Sha256) -> Option<Self> {
-        let bytes = std::fs::read(store.path(Kind::Frame, name(chain))).ok()?;
-        let state = bytes.get(48..)?;
-        if bytes.get(..16)? != MAGIC || bytes.get(16..48)? != seal(chain, state).as_bytes() {
-            return None;
+        let path = store.path(Kind::Frame, name(chain));
+        match read(&path, chain) {
+            Ok(state) => {
+                touch(&path);
+                Some(state)
+            }
+            Err(Unusable::Missing) => None,
+            Err(Unusable::Damaged(reason)) => {
+                store.found_damaged(Damage::new(Object::HashState, chain, reason));
+                None
+            }
         }
-        let state = SerializedState::<sha2::Sha256>::try_from(state).ok()?;
-        sha2::Sha256::deserialize(&state).ok().map(Self)
     }
 
     /// Keeps the state for `chain`.
@@ -51,8 +59,27 @@ impl RunningHash {
     }
 }
 
+/// The state for `chain` in the file at `path`, every byte of it checked.
+pub(super) fn read(path: &Path, chain: Sha256) -> Result<RunningHash, Unusable> {
+    let damaged = |reason: &str| Unusable::Damaged(reason.to_owned());
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unusable::Missing,
+        _ => damaged(&error.to_string()),
+    })?;
+    let state = bytes.get(48..).ok_or_else(|| damaged("it is cut off"))?;
+    if bytes[..16] != *MAGIC || bytes[16..48] != *seal(chain, state).as_bytes() {
+        return Err(damaged("it does not match its own hash"));
+    }
+    let state = SerializedState::<sha2::Sha256>::try_from(state);
+    let state = state.ok().and_then(|state| sha2::Sha256::deserialize(&state).ok());
+    state.map(RunningHash).ok_or_else(|| damaged("it is no state of SHA-256"))
+}
+
+/// How the file of a state ends; before that, it is the chain.
+pub(super) const SUFFIX: &str = ".state";
+
 fn name(chain: Sha256) -> String {
-    format!("{chain}.state")
+    format!("{chain}{SUFFIX}")
 }
 
 /// Covers the chain too: a state under another's name is noticed.

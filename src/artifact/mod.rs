@@ -7,5 +7,6 @@ mod result;
 mod sbom;
 
 pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry};
+pub(crate) use result::{NOTES, check_note};
 pub use result::{ResultDirectory, ResultError};
 pub use sbom::sbom;

@@ -121,21 +121,27 @@ pub enum Command {
         /// The package
         package: String,
     },
-    /// Check an artifact against its manifest
+    /// Check an artifact against its manifest, or every object of the store
     Verify {
         /// An artifact's directory or archive
         #[arg(value_hint = ValueHint::AnyPath)]
-        path: PathBuf,
+        path: Option<PathBuf>,
         /// Build it again from nothing and compare every byte
-        #[arg(long)]
+        #[arg(long, requires = "path")]
         rebuild: bool,
+        /// Without PATH: check the store instead, this one or the one that other commands use
+        #[arg(long, value_name = "DIR", num_args = 0..=1, value_hint = ValueHint::DirPath)]
+        store: Option<Option<PathBuf>>,
+        /// Drop from the store what is damaged; the next build makes it anew
+        #[arg(long, conflicts_with = "path")]
+        repair: bool,
     },
-    /// Drop from the store what no result refers to
+    /// Drop from the store what no result and no running build refers to
     Gc {
         /// Print what would be dropped, drop nothing
         #[arg(long)]
         dry_run: bool,
-        /// Keep what was used in the last N days
+        /// Also keep what was used in the last N days
         #[arg(long, value_name = "N", default_value_t = 0)]
         keep_days: u32,
     },

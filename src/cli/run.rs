@@ -18,6 +18,7 @@ use crate::build::stage::Limits;
 use crate::commands::{self, CommandError, Options, Session};
 use crate::model;
 use crate::progress::Reporter;
+use crate::store::Store;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
@@ -101,8 +102,11 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         }
         Some(Command::Diff { old, new }) => return diff::diff(&old, &new, global.json),
         // Whoever was given an artifact has no project.
-        Some(Command::Verify { path, rebuild: false }) => {
+        Some(Command::Verify { path: Some(path), rebuild: false, .. }) => {
             return show::verify(&commands::verify(&path)?, global.json);
+        }
+        Some(Command::Verify { path: None, store, repair, .. }) => {
+            return verify_store(&global, store, repair);
         }
         _ => {}
     }
@@ -129,12 +133,54 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Show { image: Some(image), plan }) => show::image(&session, &image, plan, global.json),
         Some(Command::Config { image }) => show::config(&session, &image, global.json),
         Some(Command::Why { image, package }) => show::why(&session, &image, &package, global.json),
-        Some(Command::Verify { path, .. }) => show::verify(&commands::rebuild(&session, &path)?, global.json),
-        Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
-        Some(Command::Completions { .. } | Command::Man | Command::Schema { .. } | Command::Diff { .. }) => {
-            Ok(0)
+        Some(Command::Verify { path: Some(path), .. }) => {
+            show::verify(&commands::rebuild(&session, &path)?, global.json)
         }
+        Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
+        Some(
+            Command::Completions { .. }
+            | Command::Man
+            | Command::Schema { .. }
+            | Command::Diff { .. }
+            | Command::Verify { path: None, .. },
+        ) => Ok(0),
     }
+}
+
+/// Checks the store. Needs no project; one helps to name packages that were never built.
+fn verify_store(global: &Global, given: Option<Option<PathBuf>>, repair: bool) -> Result<u8, CommandError> {
+    let Some(given) = given else {
+        let message = "say what to check: an artifact's directory or archive, or `--store` for the store";
+        return Err(CommandError::Usage(message.to_owned()));
+    };
+    let here = here()?;
+    // The option of this command, given without a directory, hides the one of all commands and its variable.
+    let variable = || env::var_os("BUILD_IMAGES_STORE").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = match given.or_else(|| global.store.clone()).or_else(variable) {
+        Some(store) => here.join(store),
+        None => default_store()?,
+    };
+    if !directory.is_dir() {
+        return Err(CommandError::Usage(format!("there is no store in `{}`", directory.display())));
+    }
+    let root = global.root.as_ref().map(|root| here.join(root)).or_else(|| find_project(&here));
+    let lock = root.and_then(|root| commands::read_lock(&root.join("images/images.lock")).ok().flatten());
+    let cancel = Arc::new(AtomicBool::new(false));
+    watch_signals(&cancel)?;
+    let reporter = reporter(global);
+    let store = Store::open(directory)?;
+    let how = (threads(global), repair);
+    let verified = commands::verify_store(&store, lock.as_ref(), how, reporter.as_ref(), &cancel)?;
+    show::verify_store(&verified, global.json)
+}
+
+fn here() -> Result<PathBuf, CommandError> {
+    env::current_dir().map_err(|error| CommandError::failed("cannot tell the current directory", &error))
+}
+
+fn threads(global: &Global) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    global.jobs.map_or_else(cores, usize::from)
 }
 
 /// `build-images chek` is more likely a command than an image.
@@ -173,7 +219,7 @@ fn reporter(global: &Global) -> Box<dyn Reporter> {
 
 fn options(global: &Global) -> Result<Options, CommandError> {
     let fail = |what: &str, error: io::Error| CommandError::failed(what, &error);
-    let here = env::current_dir().map_err(|error| fail("cannot tell the current directory", error))?;
+    let here = here()?;
     let root = match &global.root {
         Some(root) => here.join(root),
         None => find_project(&here).ok_or_else(|| {
@@ -191,14 +237,13 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         Some(store) => here.join(store),
         None => default_store()?,
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Options {
         root,
         results,
         store,
         mirrors: mirrors(&global.mirror)?,
         host: PathBuf::from("/"),
-        jobs: global.jobs.map_or(cores, usize::from),
+        jobs: threads(global),
         scratch: global.scratch.as_ref().map(|path| here.join(path)),
         limits: limits(global),
         proxy: ["http_proxy", "HTTP_PROXY"]

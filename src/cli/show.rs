@@ -12,7 +12,9 @@ use super::run::{print, report};
 use super::table::{bytes, table};
 use crate::apt::lockfile::{Lock, LockedPackage};
 use crate::artifact::ResultDirectory;
-use crate::commands::{self, Built, CommandError, Done, LayerState, Locked, Presence, Session, Verified};
+use crate::commands::{
+    self, Built, CommandError, Done, Dropped, LayerState, Locked, Presence, Session, StoreVerified, Verified,
+};
 use crate::model::image::{Address, Image};
 
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
@@ -356,6 +358,30 @@ pub(super) fn verify(verified: &Verified, as_json: bool) -> Result<u8, CommandEr
     Ok(if verified.good() { 0 } else { 1 })
 }
 
+pub(super) fn verify_store(verified: &StoreVerified, as_json: bool) -> Result<u8, CommandError> {
+    if as_json {
+        print_json(verified)?;
+    } else {
+        let count = verified.damaged.len();
+        let result = match (count, verified.good()) {
+            (0, _) => "all are good".to_owned(),
+            (1, false) => {
+                "1 is damaged; the next build that meets it makes it anew, `--repair` drops it".to_owned()
+            }
+            (_, false) => {
+                format!(
+                    "{count} are damaged; the next build that meets them makes them anew, `--repair` drops them"
+                )
+            }
+            (1, true) => "1 was damaged and is dropped; the next build makes it anew".to_owned(),
+            (_, true) => format!("{count} were damaged and are dropped; the next build makes them anew"),
+        };
+        let StoreVerified { objects, bytes: size, .. } = verified;
+        print(&format!("{}checked {objects} objects, {}: {result}\n", verified.text(), bytes(*size)))?;
+    }
+    Ok(if verified.good() { 0 } else { 1 })
+}
+
 pub(super) fn gc(
     session: &Session,
     dry_run: bool,
@@ -366,6 +392,14 @@ pub(super) fn gc(
     if as_json {
         print_json(&swept)?;
         return Ok(0);
+    }
+    if dry_run && !swept.dropped.is_empty() {
+        let row = |dropped: &Dropped| {
+            let path = dropped.path.display().to_string();
+            vec![dropped.what.to_owned(), bytes(dropped.bytes), path, dropped.belongs_to.join(", ")]
+        };
+        let heading = [("would drop", false), ("size", true), ("path in the store", false), ("of", false)];
+        print(&table(&heading, &swept.dropped.iter().map(row).collect::<Vec<_>>()))?;
     }
     let verb = if dry_run { "would drop" } else { "dropped" };
     print(&format!("{verb} {} objects, {}; {} are in use\n", swept.objects, bytes(swept.bytes), swept.kept))?;

@@ -1,5 +1,6 @@
 //! `build`: from a plan to `result/<image>/`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,20 +8,19 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::CommandError;
-use super::layers::note;
-use super::lock::{ensure, fetcher};
+use super::ahead::Ahead;
+use super::lock::ensure;
 use super::session::Session;
+use super::{mend, stages};
 use crate::archive;
 use crate::artifact::{self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, sbom};
 use crate::build::contents::NewContents;
 use crate::build::secrets::{self, CleanContents};
-use crate::build::{compose, finish, stage};
+use crate::build::{compose, finish};
 use crate::digest::Sha256;
-use crate::layer::{Layer, LayerError};
-use crate::plan::{Plan, Stage, digest_json};
-use crate::progress::Event;
-use crate::sandbox::IdRange;
-use crate::store::Context as _;
+use crate::layer::Layer;
+use crate::plan::{Plan, digest_json};
+use crate::store::{Context as _, TemporaryDirectory};
 use crate::tree::{Tree, TreePath};
 
 /// What became of one image.
@@ -78,21 +78,31 @@ pub type Outcome = (String, Result<Built, CommandError>);
 /// What concerns all images: the project, the lock.
 pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
-    let _used = session.store.use_objects()?;
+    ResultDirectory::clear_leftovers(&session.options.results, &names);
+    let used = session.store.use_objects()?;
     let lock = ensure(session)?;
+    used.needs(mend::packages(&lock))?;
     let mut built = Vec::new();
     for name in names {
         if session.check_cancelled().is_err() {
             built.push((name, Err(CommandError::Interrupted)));
             continue;
         }
-        let outcome = session.plan(&name, &lock).and_then(|plan| build_one(session, &plan));
+        let outcome = session.plan(&name, &lock).and_then(|plan| {
+            used.needs(mend::layers(&plan))?;
+            build_one(session, &plan)
+        });
         built.push((name, outcome));
     }
     Ok(built)
 }
 
+/// Builds one image. What is damaged of the store is made again.
 pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
+    mend::mending(session, plan, || build_once(session, plan))
+}
+
+fn build_once(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
     let begun = Instant::now();
     let image = &plan.evaluated.image.name;
     let result = ResultDirectory::new(&session.options.results, image);
@@ -101,24 +111,28 @@ pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, Command
     }
     // A place that cannot be written is said before hours of work, not after them.
     let made = result.begin()?;
-    let mut layers_built = 0;
-    let mut top = None;
-    for stage in &plan.stages {
-        let (layer, fresh) = layer(session, plan, stage)?;
-        note(session, stage)?;
-        layers_built += usize::from(fresh);
-        top = Some(layer);
+    let waiting = "waiting for another build of the same image";
+    let _turn = session.wait_for(&format!("plan-{}", plan.key), image, waiting)?;
+    // That one may have made this very result.
+    if let Some(manifest) = result.current(plan.key, &session.store) {
+        return Ok(report(&result, &manifest, Done::Unchanged, begun));
     }
-    let top = top.ok_or_else(|| CommandError::Failed(format!("image `{image}` installs no packages")))?;
-    let (tree, contents) = compose_all(session, plan, &top)?;
-    let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
-    let done = Done::Built {
-        layers_built,
-        layers_reused: plan.stages.len() - layers_built,
-        frames_compressed: summary.compressed,
-        frames_reused: summary.keys.len() - summary.compressed,
-    };
-    Ok(report(&result, &manifest, done, begun))
+    std::thread::scope(|scope| {
+        let ahead = Ahead::new(session, plan);
+        let layers = stages::make(session, plan, &|layer| ahead.start(scope, layer))?;
+        let (tree, contents) = compose_all(session, plan, &layers.top)?;
+        let ahead = ahead.stop();
+        let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
+        let compressed_ahead = summary.keys.iter().filter(|key| ahead.contains(key)).count();
+        let frames_compressed = summary.compressed + compressed_ahead;
+        let done = Done::Built {
+            layers_built: layers.built,
+            layers_reused: plan.stages.len() - layers.built,
+            frames_compressed,
+            frames_reused: summary.keys.len() - frames_compressed,
+        };
+        Ok(report(&result, &manifest, done, begun))
+    })
 }
 
 fn report(result: &ResultDirectory, manifest: &Manifest, done: Done, begun: Instant) -> Built {
@@ -131,49 +145,6 @@ fn report(result: &ResultDirectory, manifest: &Manifest, done: Done, begun: Inst
         packages: manifest.packages.len(),
         elapsed: begun.elapsed(),
     }
-}
-
-/// The layer of `stage` from the store, or built; and whether it was built.
-fn layer(session: &Session, plan: &Plan, stage: &Stage) -> Result<(Layer, bool), CommandError> {
-    let image = &plan.evaluated.image.name;
-    match Layer::open(&session.store, stage.key) {
-        Ok(layer) => return Ok((layer, false)),
-        Err(LayerError::Missing(_)) => {}
-        Err(error) => {
-            session.reporter.report(Event::Warning(format!("{error}; it is built again")));
-            let path = session.store.path(crate::store::Kind::Layer, stage.key);
-            fs::remove_dir_all(&path).context("remove", &path)?;
-        }
-    }
-    session.check_cancelled()?;
-    let failed = |doing: &str, error: &dyn std::error::Error| {
-        CommandError::failed(&format!("{image}: {doing}"), error)
-    };
-    let range = IdRange::discover().map_err(|error| failed("cannot build in a sandbox", &error))?;
-    // A recipe is often named like its image.
-    let subject = match stage.recipes.last().filter(|recipe| *recipe != image) {
-        Some(recipe) => format!("{image}, {recipe}"),
-        None => image.clone(),
-    };
-    let packages: Vec<_> = stage.packages.iter().collect();
-    let fetched = fetcher(session)?.fetch_debs(&subject, &packages, &plan.archives);
-    session.check_cancelled()?;
-    fetched.map_err(|error| failed("cannot fetch its packages", &error))?;
-    if let Some(scratch) = &session.options.scratch {
-        fs::create_dir_all(scratch).context("make the directory", scratch)?;
-    }
-    let work = stage::Stage {
-        job: &stage.job,
-        subject: &subject,
-        limits: &session.options.limits,
-        executable: &session.options.program,
-        range: &range,
-        scratch: session.options.scratch.as_deref(),
-        cancel: session.cancel,
-    };
-    let layer = stage::build(&work, &session.store, session.reporter);
-    session.check_cancelled()?;
-    Ok((layer.map_err(|error| failed("cannot build its packages", &error))?, true))
 }
 
 /// The recipes applied to the packages' tree, finished for Proxmox and searched for secrets.
@@ -195,30 +166,37 @@ fn compose_all<'a>(
     }
     tree = compose::apply_mounts(tree, &mut contents, &evaluated.image.mounts, *epoch)
         .map_err(|error| failed("cannot make the mount points", &error))?;
-    let settings = finish::Settings {
+    tree = finish::normalise(tree, &mut contents, &finish_settings(plan))
+        .map_err(|error| failed("the tree is not fit for a container", &error))?;
+    session.check_cancelled()?;
+    search_secrets(session, plan, &tree, &contents)?;
+    Ok((tree, contents))
+}
+
+/// What the finish of `plan`'s image depends on.
+pub(super) fn finish_settings(plan: &Plan) -> finish::Settings {
+    let evaluated = &plan.evaluated;
+    finish::Settings {
         hostname: evaluated.image.container.hostname.clone(),
         domain: evaluated.site.domain.clone(),
         nameservers: evaluated.site.network.nameservers.clone(),
         timezone: evaluated.site.timezone.clone(),
-        epoch: *epoch,
-    };
-    tree = finish::normalise(tree, &mut contents, &settings)
-        .map_err(|error| failed("the tree is not fit for a container", &error))?;
-    session.check_cancelled()?;
-    search_secrets(session, image, &tree, &contents, top)?;
-    Ok((tree, contents))
+        epoch: plan.epoch,
+    }
 }
 
-/// Fails when a file of the image holds a secret. Contents of the layers are searched once.
+/// Fails when a file of the image holds a secret. Contents of each layer are searched once.
 fn search_secrets(
     session: &Session,
-    image: &str,
+    plan: &Plan,
     tree: &Tree,
     contents: &NewContents<'_>,
-    top: &Layer,
 ) -> Result<(), CommandError> {
-    let known = CleanContents::of(&session.store, top.key);
-    let report = secrets::scan(tree, contents, &known.read());
+    let image = &plan.evaluated.image.name;
+    let lists = plan.stages.iter().map(|stage| CleanContents::of(&session.store, stage.key));
+    let lists: Vec<_> = lists.collect();
+    let known: BTreeSet<Sha256> = lists.iter().flat_map(CleanContents::read).collect();
+    let report = secrets::scan(tree, contents, &known);
     let report = report
         .map_err(|error| CommandError::failed(&format!("{image}: cannot search for secrets"), &error))?;
     if !report.findings.is_empty() {
@@ -228,14 +206,15 @@ fn search_secrets(
             lines.join("\n")
         )));
     }
-    Ok(known.keep(&report.clean)?)
+    // Those of lower layers are on their own lists.
+    Ok(lists.last().map_or(Ok(()), |list| list.keep(&report.clean))?)
 }
 
 /// Writes the artifact's files and puts them in place of what was there.
 fn write(
     session: &Session,
     plan: &Plan,
-    (result, made): (&ResultDirectory, tempfile::TempDir),
+    (result, made): (&ResultDirectory, TemporaryDirectory),
     tree: &Tree,
     contents: &NewContents<'_>,
 ) -> Result<(Manifest, archive::Summary), CommandError> {
@@ -248,7 +227,8 @@ fn write(
     };
     let configuration = TreePath::new("etc/vzdump/pct.conf").map_err(|error| failed(&error))?;
     let head = [archive::Head { path: configuration, bytes: plan.config.clone().into_bytes() }];
-    let source = archive::Source { tree, contents, head: &head, mtime: plan.epoch };
+    let layers = plan.layer_of_packages();
+    let source = archive::Source { tree, contents, head: &head, mtime: plan.epoch, layers: &layers };
     let file = File::create(&path).context("make", &path)?;
     let summary = archive::write(
         &source,
@@ -294,6 +274,7 @@ fn write(
             .collect(),
         frames: frames(&summary),
     };
+    mend::stop_if_damaged(session)?;
     session.check_cancelled()?;
     result.commit(made, &manifest, &session.store)?;
     Ok((manifest, summary))

@@ -1,4 +1,4 @@
-//! `gc`: drops from the store what no result refers to.
+//! `gc`: drops from the store what no result and no running build refers to.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::CommandError;
 use super::layers::{NOTES, note_path};
 use super::session::Session;
-use crate::artifact::ResultDirectory;
+use super::stored::{Owners, size};
+use crate::archive;
+use crate::artifact::{self, ResultDirectory};
+use crate::build::secrets::SCANS;
 use crate::digest::Sha256;
-use crate::progress::{Event, Unit};
-use crate::store::{Context as _, Guard, Kind};
+use crate::store::{Context as _, Kind, Object, TemporaryDirectory, remove};
 
 /// What a sweep dropped, or would drop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -25,89 +27,176 @@ pub struct Swept {
     pub bytes: u64,
     /// Objects kept.
     pub kept: u64,
+    /// Each object dropped.
+    pub dropped: Vec<Dropped>,
+}
+
+/// One object that was dropped, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Dropped {
+    /// Its path below the store's directory.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: &'static str,
+    /// Bytes it took.
+    pub bytes: u64,
+    /// Whose it was, as far as that is known: packages, recipes, images.
+    pub belongs_to: Vec<String>,
 }
 
 /// Drops every object that neither the lock nor a result refers to, neither of this project nor of another that uses the
-/// store, and that was not written in the last `keep_days` days. With `dry_run`, only counts.
+/// store, that no running build needs, and that was not used in the last `keep_days` days. With `dry_run`, touches
+/// nothing and tells what would be dropped.
 ///
-/// Waits while a build uses the store.
+/// Objects are touched when they are used, so their modification time is that of their last use.
+///
+/// Holds off builds only for the moments in which they begin, and while it looks at the store. What goes is first moved
+/// aside, then removed.
 ///
 /// # Errors
 /// When the store cannot be read, or an object cannot be removed.
 pub fn gc(session: &Session, dry_run: bool, keep_days: u32, now: SystemTime) -> Result<Swept, CommandError> {
-    let _alone = wait(session)?;
-    let (keep, gone) = referenced(session)?;
-    let before = |days: u32| now.checked_sub(Duration::from_secs(u64::from(days) * 24 * 3600));
-    let mut sweep = Sweep { dry_run, limit: before(keep_days), swept: Swept::default() };
+    let store = &session.store;
+    let alone = session.wait("gc", "waiting until no other run begins or sweeps", |wait| {
+        loop {
+            if let Some(guard) = store.try_sweep()? {
+                return Ok(Some(guard));
+            }
+            if !wait() {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    })?;
+    // First who runs, then what results there are: a run that ends in between has its result by then.
+    let running = store.in_use()?;
+    let (mut keep, gone) = referenced(session)?;
+    keep.extend(running.iter().flat_map(|run| run.objects.iter().cloned()));
+    // Whatever a run uses beside these is younger than the run.
+    let begun = running.iter().map(|run| run.since);
+    let days = now.checked_sub(Duration::from_secs(u64::from(keep_days) * 24 * 3600));
+    let limit = begun.chain(days).min().filter(|_| days.is_some());
+    let owners = if dry_run { Owners::of(store, session.read_lock()?.as_ref())? } else { Owners::default() };
+    let mut sweep = Sweep { root: store.root(), limit, owners, swept: Swept::default(), gone: Vec::new() };
+
     for kind in Kind::ALL {
-        sweep.directory(&session.store.root().join(kind.directory()), |name| {
+        sweep.directory(&store.root().join(kind.directory()), |path, name| {
+            let (what, object) = match kind {
+                Kind::Deb => ("package", Some(Object::Deb)),
+                Kind::Index => ("index", Some(Object::Index)),
+                Kind::Layer => ("layer", Some(Object::Layer)),
+                Kind::Partial => ("partial download", Some(Object::Deb)),
+                Kind::Frame => match archive::stored_name(path) {
+                    (Object::HashState, _) => ("hash state", Some(Object::HashState)),
+                    _ => ("frame", Some(Object::Frame)),
+                },
+            };
             let stem = name.split('.').next().unwrap_or(name);
-            keep.contains(&(kind, stem.to_owned()))
+            (keep.contains(&(kind, stem.to_owned())), what, object)
         })?;
     }
-    sweep.directory(&session.store.root().join("scans"), |name| {
+    sweep.directory(&store.root().join(SCANS), |_, name| {
         let layer = name.split('.').next().unwrap_or(name);
-        keep.contains(&(Kind::Layer, layer.to_owned()))
+        (keep.contains(&(Kind::Layer, layer.to_owned())), "searched contents", Some(Object::Scan))
     })?;
     let notes: BTreeSet<_> =
         session.requests.sets.iter().map(|request| note_path(session, &request.recipes)).collect();
-    let directory = session.store.root().join(NOTES);
-    sweep.directory(&directory, |name| notes.contains(&directory.join(name)))?;
-    let directory = session.store.root().join("results");
-    sweep.directory(&directory, |name| !gone.contains(&directory.join(name)))?;
-    // What a killed run left. Nobody uses the store now, but another program may be looking.
-    sweep.limit = before(keep_days.max(1));
-    sweep.directory(&session.store.root().join("tmp"), |_| false)?;
-    Ok(sweep.swept)
+    sweep.directory(&store.root().join(NOTES), |path, _| {
+        (notes.contains(path), "note of a job", Some(Object::Note))
+    })?;
+    sweep.directory(&store.root().join(artifact::NOTES), |path, _| {
+        (!gone.iter().any(|gone| gone == path), "note of a result", Some(Object::ResultNote))
+    })?;
+    for path in store.leftovers()? {
+        sweep.drop(path, "leftover of a killed run", None)?;
+    }
+    let Sweep { mut swept, gone, .. } = sweep;
+    swept.dropped.sort();
+    if !dry_run {
+        let trash = store.create_directory().ok();
+        for (number, path) in gone.iter().enumerate() {
+            put_aside(path, trash.as_ref(), number).context("remove", path)?;
+        }
+        store.clear_locks();
+        drop(alone);
+        // With nobody waiting, however long it takes.
+        drop(trash);
+    }
+    Ok(swept)
 }
 
-/// The right to remove objects. A wait for it can be interrupted, which one for the kernel's lock cannot.
-fn wait(session: &Session) -> Result<Guard, CommandError> {
-    let subject = "gc".to_owned();
-    let mut told = false;
-    loop {
-        session.check_cancelled()?;
-        if let Some(guard) = session.store.lock_unused()? {
-            session.reporter.report(Event::Finished { subject });
-            return Ok(guard);
-        }
-        if !std::mem::replace(&mut told, true) {
-            let action = "waiting until no build uses the store".to_owned();
-            let unit = Unit::Packages;
-            session.reporter.report(Event::Stage { subject: subject.clone(), action, total: 0, unit });
-        }
-        std::thread::sleep(Duration::from_millis(100));
+/// Moves what is at `path` into `trash`. Where there is none, since the disk is full, or where it is on another file
+/// system, removes it.
+fn put_aside(path: &Path, trash: Option<&TemporaryDirectory>, number: usize) -> io::Result<()> {
+    let moved = trash.is_some_and(|trash| fs::rename(path, trash.path().join(number.to_string())).is_ok());
+    match if moved { Ok(()) } else { remove(path) } {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
-struct Sweep {
-    dry_run: bool,
+struct Sweep<'a> {
+    root: &'a Path,
+    /// What is younger stays.
     limit: Option<SystemTime>,
+    owners: Owners,
     swept: Swept,
+    gone: Vec<PathBuf>,
 }
 
-impl Sweep {
-    /// Drops what is in `directory`, unless it is recent or to be kept. A directory that is not there is empty.
-    fn directory(&mut self, directory: &Path, keep: impl Fn(&str) -> bool) -> Result<(), CommandError> {
+impl Sweep<'_> {
+    /// Takes what is in `directory`, unless it is recent or to be kept. A directory that is not there is empty. `look`
+    /// gives for a path and a name whether it is to be kept, and what it is.
+    fn directory(
+        &mut self,
+        directory: &Path,
+        look: impl Fn(&Path, &str) -> (bool, &'static str, Option<Object>),
+    ) -> Result<(), CommandError> {
         let entries = match fs::read_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries.context("read", directory)?,
         };
         for entry in entries {
-            let entry = entry.context("read", directory)?;
-            let path = entry.path();
-            let metadata = entry.metadata().context("look at", &path)?;
-            let recent = self.limit.is_some_and(|limit| metadata.modified().is_ok_and(|time| time > limit));
-            if recent || keep(&entry.file_name().to_string_lossy()) {
+            let path = entry.context("read", directory)?.path();
+            let metadata = match fs::symlink_metadata(&path) {
+                // A partial download that is complete now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.context("look at", &path)?,
+            };
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (keep, what, object) = look(&path, &name);
+            let recent = match self.limit {
+                Some(limit) => metadata.modified().is_ok_and(|time| time >= limit),
+                // So many days that all of time is recent.
+                None => true,
+            };
+            if keep || recent {
                 self.swept.kept += 1;
-                continue;
-            }
-            self.swept.objects += 1;
-            self.swept.bytes += size(&path).context("look at", &path)?;
-            if !self.dry_run {
-                remove(&path).context("remove", &path)?;
+            } else {
+                self.drop(path, what, object)?;
             }
         }
+        Ok(())
+    }
+
+    fn drop(
+        &mut self,
+        path: PathBuf,
+        what: &'static str,
+        object: Option<Object>,
+    ) -> Result<(), CommandError> {
+        let bytes = match size(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            bytes => bytes.context("look at", &path)?,
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".state").unwrap_or(&name);
+        let belongs_to = object.map(|object| self.owners.of_object(object, name)).unwrap_or_default();
+        self.swept.objects += 1;
+        self.swept.bytes += bytes;
+        let short = path.strip_prefix(self.root).unwrap_or(&path).to_owned();
+        self.swept.dropped.push(Dropped { path: short, what, bytes, belongs_to });
+        self.gone.push(path);
         Ok(())
     }
 }
@@ -151,16 +240,4 @@ fn referenced(session: &Session) -> Result<(Objects, Vec<PathBuf>), CommandError
         keep.extend(manifest.packages.iter().map(|package| (Kind::Deb, package.sha256.to_string())));
     }
     Ok((keep, gone))
-}
-
-fn size(path: &Path) -> io::Result<u64> {
-    let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_dir() {
-        return Ok(metadata.len());
-    }
-    fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }

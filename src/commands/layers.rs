@@ -3,7 +3,7 @@
 //! The store keeps a note of the last job of each list of recipes, so that the next one can be compared with it.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::build::stage::StageJob;
 use crate::digest::Sha256;
 use crate::plan::{Change, Plan, Stage, changes, digest_json};
-use crate::store::{Context as _, Kind};
+use crate::store::{Context as _, Damage, Kind, Object, Store, Unusable, read_sealed};
 
 /// Longest note that is read, in bytes.
 const MAX_NOTE: u64 = 64 << 20;
@@ -51,9 +51,13 @@ pub enum Presence {
 
 /// What the store notes of a layer when it is there.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    key: Sha256,
-    job: StageJob,
+pub(super) struct Note {
+    /// The layer.
+    pub key: Sha256,
+    /// The recipes whose packages it holds.
+    pub recipes: Vec<String>,
+    /// What it was made from.
+    pub job: StageJob,
 }
 
 /// The layers of `plan`, the lowest first.
@@ -71,19 +75,30 @@ fn presence(session: &Session, stage: &Stage) -> Presence {
     if session.store.contains(Kind::Layer, stage.key) {
         return Presence::There;
     }
-    match read(&note_path(session, &stage.recipes)) {
+    match read(&session.store, &note_path(session, &stage.recipes)) {
         None => Presence::NeverBuilt,
         Some(note) if note.key == stage.key => Presence::Removed,
         Some(note) => Presence::Changed { changes: changes(&note.job, &stage.job) },
     }
 }
 
-/// A note that is not there or cannot be read is as good as none.
-fn read(path: &Path) -> Option<Note> {
-    if fs::metadata(path).ok()?.len() > MAX_NOTE {
-        return None;
+/// A note that is not there or cannot be read is as good as none. Damage is noted in the store.
+fn read(store: &Store, path: &Path) -> Option<Note> {
+    match read_note(path) {
+        Ok(note) => Some(note),
+        Err(Unusable::Missing) => None,
+        Err(Unusable::Damaged(reason)) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            store.found_damaged(Damage::new(Object::Note, name, reason));
+            None
+        }
     }
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The note at `path`.
+pub(super) fn read_note(path: &Path) -> Result<Note, Unusable> {
+    let text = read_sealed(path, MAX_NOTE)?;
+    serde_json::from_str(&text).map_err(|error| Unusable::Damaged(error.to_string()))
 }
 
 /// Notes that the layer of `stage` is there.
@@ -92,16 +107,12 @@ fn read(path: &Path) -> Option<Note> {
 /// When the note cannot be written.
 pub(super) fn note(session: &Session, stage: &Stage) -> Result<(), CommandError> {
     let path = note_path(session, &stage.recipes);
-    if read(&path).is_some_and(|note| note.key == stage.key) {
+    if read(&session.store, &path).is_some_and(|note| note.key == stage.key) {
         return Ok(());
     }
-    let directory = path.parent().unwrap_or(&path);
-    fs::create_dir_all(directory).context("make the directory", directory)?;
-    let note = Note { key: stage.key, job: stage.job.clone() };
-    let text = serde_json::to_vec(&note).map_err(io::Error::other).context("write", &path)?;
-    let mut pending = session.store.create()?;
-    pending.write_all(&text).context("write", &path)?;
-    Ok(pending.place(&path)?)
+    let note = Note { key: stage.key, recipes: stage.recipes.clone(), job: stage.job.clone() };
+    let text = serde_json::to_string(&note).map_err(io::Error::other).context("write", &path)?;
+    Ok(session.store.write_sealed(&path, &text)?)
 }
 
 /// Where the note of `recipes` is. Two projects may give one name to different recipes.

@@ -17,6 +17,9 @@ use crate::plan::Stale;
 use crate::progress::{Event, Unit};
 use crate::store::Context as _;
 
+/// What is said while another process locks.
+const WAITING: &str = "waiting for another run that locks";
+
 /// Archives as mirrors offer them.
 struct Network<'a> {
     fetcher: Fetcher<'a>,
@@ -75,7 +78,7 @@ pub struct Locked {
 pub fn lock(session: &Session) -> Result<Locked, CommandError> {
     let _used = session.store.use_objects()?;
     // Two processes must not write the same lock at once.
-    let _guard = session.store.lock("images.lock")?;
+    let _guard = session.wait_for("images.lock", "images.lock", WAITING)?;
     let found = session.read_lock()?;
     let old = found.clone().unwrap_or_default();
     let stale = session.requests.stale(&old);
@@ -100,7 +103,7 @@ pub(super) fn ensure(session: &Session) -> Result<Lock, CommandError> {
 /// As [`lock`]; a name that is neither archive nor package.
 pub fn update(session: &Session, names: &[String], dry_run: bool) -> Result<Locked, CommandError> {
     let _used = session.store.use_objects()?;
-    let _guard = session.store.lock("images.lock")?;
+    let _guard = session.wait_for("images.lock", "images.lock", WAITING)?;
     let old = session.read_lock()?.unwrap_or_default();
     let stale = session.requests.stale(&old);
     let new =

@@ -1,5 +1,6 @@
 //! What each command does, without knowing how it is shown.
 
+mod ahead;
 mod artifact_diff;
 mod build;
 mod diff;
@@ -7,17 +8,22 @@ mod error;
 mod gc;
 mod layers;
 mod lock;
+mod mend;
 mod session;
+mod stages;
+mod stored;
 mod verify;
+mod verify_store;
 mod why;
 
 pub use artifact_diff::{ArtifactDiff, FileChange};
 pub use build::{Built, Done, Outcome, build};
 pub use diff::{Diff, LockDiff, PackageChange, SuiteChange, diff, diff_locks};
 pub use error::CommandError;
-pub use gc::{Swept, gc};
+pub use gc::{Dropped, Swept, gc};
 pub use layers::{LayerState, Presence, layers};
 pub use lock::{Locked, lock, update};
-pub use session::{Options, Session};
+pub use session::{Options, Session, read_lock};
 pub use verify::{Rebuilt, Verified, VerifiedFile, compare_artifacts, rebuild, verify};
+pub use verify_store::{DamagedObject, StoreVerified, verify_store};
 pub use why::{Link, NotInImage, why};

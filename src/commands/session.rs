@@ -14,8 +14,8 @@ use crate::build::stage::Limits;
 use crate::model::evaluate::{Evaluated, evaluate};
 use crate::model::{self, Project};
 use crate::plan::{Plan, Requests, plan};
-use crate::progress::Reporter;
-use crate::store::{Context as _, Store};
+use crate::progress::{Event, Reporter, Unit};
+use crate::store::{Context as _, Guard, Store, clear, temporary_file};
 
 /// What the command line decides.
 #[derive(Debug, Clone)]
@@ -116,11 +116,12 @@ impl<'a> Session<'a> {
     pub fn write_lock(&self, lock: &Lock) -> Result<(), CommandError> {
         let path = self.lock_path();
         let directory = path.parent().unwrap_or(Path::new("."));
-        let made = tempfile::Builder::new()
-            .prefix(".images.lock-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(directory);
-        let mut file = made.context("make a file in", directory)?;
+        const PREFIX: &str = ".images.lock-";
+        // What killed runs left.
+        clear(directory, |name| name.starts_with(PREFIX));
+        let mut file = temporary_file(directory, PREFIX).context("make a file in", directory)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(mode).context("write", &path)?;
         io::Write::write_all(&mut file, lock.to_text().as_bytes()).context("write", &path)?;
         file.as_file().sync_data().context("write", &path)?;
         file.persist(&path).map_err(|error| error.error).context("write", &path)?;
@@ -144,6 +145,36 @@ impl<'a> Session<'a> {
         let config = crate::pve::config_for(&evaluated.image, &self.project.site).to_text();
         let parameters = crate::archive::Parameters::default();
         Ok(plan(&self.project, &self.requests, evaluated, lock, config, parameters)?)
+    }
+
+    /// Takes the store's lock `name`. While another process holds it, `subject` is said to be doing `action`; that can be
+    /// interrupted.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened, or [`CommandError::Interrupted`].
+    pub(super) fn wait_for(&self, name: &str, subject: &str, action: &str) -> Result<Guard, CommandError> {
+        self.wait(subject, action, |wait| Ok(self.store.lock(name, wait)?))
+    }
+
+    /// As [`Self::wait_for`], for whatever `take` takes.
+    pub(super) fn wait(
+        &self,
+        subject: &str,
+        action: &str,
+        take: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<Option<Guard>, CommandError>,
+    ) -> Result<Guard, CommandError> {
+        let mut told = false;
+        let taken = take(&mut || {
+            if !std::mem::replace(&mut told, true) {
+                let (subject, action) = (subject.to_owned(), action.to_owned());
+                self.reporter.report(Event::Stage { subject, action, total: 0, unit: Unit::Packages });
+            }
+            self.check_cancelled().is_ok()
+        });
+        if told {
+            self.reporter.report(Event::Finished { subject: subject.to_owned() });
+        }
+        taken?.ok_or(CommandError::Interrupted)
     }
 
     /// Fails when the user wants it to stop.

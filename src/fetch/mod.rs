@@ -22,7 +22,7 @@ pub use error::{Attempt, Failure, FetchError, FetchErrors};
 
 use crate::digest::Sha256;
 use crate::progress::{Event, Reporter};
-use crate::store::{Context as _, Kind, Store, StoreError};
+use crate::store::{Context as _, Kind, Store, StoreError, touch};
 
 /// How downloads behave.
 #[derive(Debug, Clone)]
@@ -150,6 +150,7 @@ impl<'a> Fetcher<'a> {
         };
         let (found, size) = Sha256::of_reader(file).context("read", &path)?;
         if found == wanted.sha256 && size == wanted.size {
+            touch(&path);
             return Ok(Some(path));
         }
         self.warn(format!(
@@ -159,8 +160,11 @@ impl<'a> Fetcher<'a> {
             wanted.size,
             wanted.sha256
         ));
-        fs::remove_file(&path).context("remove", &path)?;
-        Ok(None)
+        match fs::remove_file(&path) {
+            // Another process noticed it too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            removed => removed.context("remove", &path).map(|()| None),
+        }
     }
 
     /// A file of at most `limit` bytes whose hash is not known beforehand, from one candidate.

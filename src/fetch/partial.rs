@@ -2,13 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Wanted;
 use crate::digest::{HashingWriter, Sha256};
-use crate::store::{Context as _, Kind, Store, StoreError};
+use crate::store::{Context as _, Kind, Store, StoreError, is_at, touch};
 
 /// How often another process that fetches the same file is looked after.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -41,6 +40,7 @@ impl Partial {
             }
             // Whoever held it may have renamed or removed it by now.
             if is_at(&file, &path) {
+                touch(&path);
                 let mut hasher = HashingWriter::new(io::sink());
                 let there = (&mut file).take(wanted.size.saturating_add(1));
                 io::copy(&mut { there }, &mut hasher).context("read", &path)?;
@@ -92,10 +92,4 @@ impl Partial {
             _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Whether `file` is still what `path` names.
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
-    (open.dev(), open.ino()) == (named.dev(), named.ino())
 }

@@ -4,12 +4,14 @@
 //! hash of what precedes it) and `pack` (contents one after the other, each once). A layer above another holds
 //! only contents that the lower ones lack.
 
+mod check;
 mod pack;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::check;
 pub use pack::{Layer, LayerError, PackWriter};
 
 use crate::digest::Sha256;

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use super::LayerIndex;
 use crate::digest::{HashingWriter, Sha256};
-use crate::store::{Kind, Store};
-use crate::tree::{Content, Contents, Tree};
+use crate::store::{Damage, Kind, Object, Store, Unusable, read_sealed, touch};
+use crate::tree::{Content, Contents, Node, Tree};
 
 /// Longest `layer.json` that is read, in bytes: some hundred times that of a full desktop.
 const MAX_INDEX: u64 = 1 << 30;
+/// Most layers below another.
+pub(super) const MAX_BELOW: usize = 64;
 
 /// A layer of the store, open for reading together with those below it.
 #[derive(Debug)]
@@ -21,7 +22,17 @@ pub struct Layer {
     pub key: Sha256,
     /// Its tree.
     pub tree: Tree,
-    packs: Vec<(BTreeMap<Sha256, u64>, File)>,
+    packs: Vec<Pack>,
+    /// Where damage is noted.
+    store: Store,
+}
+
+/// The pack of one layer.
+#[derive(Debug)]
+struct Pack {
+    key: Sha256,
+    offsets: BTreeMap<Sha256, u64>,
+    file: File,
 }
 
 /// A layer of the store cannot be used.
@@ -30,7 +41,7 @@ pub enum LayerError {
     /// It is not there.
     #[error("layer {0} is not in the store")]
     Missing(Sha256),
-    /// Its index does not hash to what its last line says, or is no index.
+    /// It is not as it was written: its index, a content of its pack, or what it takes from the layers below.
     #[error("layer {key} is damaged: {reason}")]
     Damaged {
         /// Which layer.
@@ -48,76 +59,127 @@ pub enum LayerError {
     },
 }
 
+impl LayerError {
+    /// The same as a note for the store, when it is a damage.
+    fn damage(&self) -> Option<Damage> {
+        match self {
+            Self::Damaged { key, reason } => Some(Damage::new(Object::Layer, key, reason)),
+            Self::Missing(_) | Self::Unreadable { .. } => None,
+        }
+    }
+}
+
 impl Layer {
-    /// Opens the layer `key` and all those below it.
+    /// Opens the layer `key` and all those below it, and says that they are used now. Damage is noted in the store, here
+    /// and at each [read](Contents::read).
     ///
     /// # Errors
-    /// See [`LayerError`].
+    /// See [`LayerError`]; the key in it is that of the layer concerned, this one or one below.
     pub fn open(store: &Store, key: Sha256) -> Result<Self, LayerError> {
-        let (index, pack) = open_one(&store.path(Kind::Layer, key), key)?;
+        let opened = Self::try_open(store, key);
+        if let Some(damage) = opened.as_ref().err().and_then(LayerError::damage) {
+            store.found_damaged(damage);
+        }
+        opened
+    }
+
+    fn try_open(store: &Store, key: Sha256) -> Result<Self, LayerError> {
+        let (index, file) = open_one(store, key)?;
         let mut parent = index.parent;
-        let mut packs = vec![(index.offsets, pack)];
-        while let Some(key) = parent {
-            let (below, pack) = open_one(&store.path(Kind::Layer, key), key)?;
-            parent = below.parent;
-            packs.push((below.offsets, pack));
-            if packs.len() > 64 {
-                return Err(LayerError::Damaged { key, reason: "more than 64 layers below".into() });
+        let mut packs = vec![Pack { key, offsets: index.offsets, file }];
+        while let Some(below) = parent {
+            let (index, file) = open_one(store, below)?;
+            parent = index.parent;
+            packs.push(Pack { key: below, offsets: index.offsets, file });
+            if packs.len() > MAX_BELOW {
+                let reason = format!("more than {MAX_BELOW} layers below");
+                return Err(LayerError::Damaged { key, reason });
             }
         }
-        Ok(Self { key, tree: index.tree, packs })
+        let held = |content: &Sha256| packs.iter().any(|pack| pack.offsets.contains_key(content));
+        if let Some(reason) = lost(&index.tree, held) {
+            return Err(LayerError::Damaged { key, reason });
+        }
+        for pack in &packs {
+            touch(&store.path(Kind::Layer, pack.key));
+        }
+        Ok(Self { key, tree: index.tree, packs, store: store.clone() })
     }
 
     /// All contents that this layer and those below it hold.
     pub fn contents(&self) -> BTreeSet<Sha256> {
-        self.packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()).collect()
+        self.packs.iter().flat_map(|pack| pack.offsets.keys().copied()).collect()
     }
 
     /// The pack files, this layer's first, each with the place of its contents.
     pub fn packs(&self) -> impl Iterator<Item = (&BTreeMap<Sha256, u64>, &File)> {
-        self.packs.iter().map(|(offsets, file)| (offsets, file))
+        self.packs.iter().map(|pack| (&pack.offsets, &pack.file))
+    }
+
+    /// Notes that the pack that holds `content` is damaged: what [reading](Contents::read) does by itself, for whoever
+    /// reads the [packs](Self::packs) elsewhere.
+    pub fn found_damaged(&self, content: Sha256) {
+        let holder = self.packs.iter().find(|pack| pack.offsets.contains_key(&content));
+        let key = holder.map_or(self.key, |pack| pack.key);
+        self.damaged(key, format!("its content {content} is another one now"));
+    }
+
+    /// Notes a damage and gives it as an error that carries the layer's key.
+    fn damaged(&self, key: Sha256, reason: String) -> io::Error {
+        self.store.found_damaged(Damage::new(Object::Layer, key, &reason));
+        io::Error::new(io::ErrorKind::InvalidData, LayerError::Damaged { key, reason })
     }
 }
 
-fn open_one(directory: &Path, key: Sha256) -> Result<(LayerIndex, File), LayerError> {
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => LayerError::Missing(key),
+/// Says which file's content is not `held`, if any. A layer below that was made anew may lack what its first build had:
+/// logs, keys, caches.
+pub(super) fn lost(tree: &Tree, held: impl Fn(&Sha256) -> bool) -> Option<String> {
+    let lost = |node: &Node| node.content().is_some_and(|content| !held(&content.sha256));
+    let (path, _) = tree.iter().find(|(_, node)| lost(node))?;
+    Some(format!("the content of `{path}` is neither in its pack nor in one below"))
+}
+
+/// Opens the files of one layer.
+pub(super) fn open_one(store: &Store, key: Sha256) -> Result<(LayerIndex, File), LayerError> {
+    let directory = store.path(Kind::Layer, key);
+    let damaged = |reason: String| LayerError::Damaged { key, reason };
+    let unreadable = |name: &str, source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound if !directory.exists() => LayerError::Missing(key),
+        io::ErrorKind::NotFound => damaged(format!("it has no `{name}`")),
         _ => LayerError::Unreadable { key, source },
     };
-    let damaged = |reason: &str| LayerError::Damaged { key, reason: reason.to_owned() };
-    let mut text = String::new();
-    let file = File::open(directory.join("layer.json")).map_err(unreadable)?;
-    file.take(MAX_INDEX).read_to_string(&mut text).map_err(unreadable)?;
-    let (body, seal) = text.trim_end().rsplit_once('\n').ok_or_else(|| damaged("its index is cut off"))?;
-    if seal != Sha256::of(body).to_string() {
-        return Err(damaged("its index does not match its own hash"));
-    }
-    let index: LayerIndex = serde_json::from_str(body).map_err(|error| damaged(&error.to_string()))?;
+    let index = directory.join("layer.json");
+    let text = read_sealed(&index, MAX_INDEX).map_err(|error| match error {
+        Unusable::Missing => unreadable("layer.json", io::ErrorKind::NotFound.into()),
+        Unusable::Damaged(reason) => damaged(format!("its index: {reason}")),
+    })?;
+    let index: LayerIndex = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if index.format != super::FORMAT {
-        return Err(damaged("it has another format"));
+        return Err(damaged("it has another format".into()));
     }
-    let pack = File::open(directory.join("pack")).map_err(unreadable)?;
+    let pack = File::open(directory.join("pack")).map_err(|error| unreadable("pack", error))?;
     Ok((index, pack))
 }
 
 impl Contents for Layer {
     fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
-        let place =
-            self.packs.iter().find_map(|(offsets, file)| Some((*offsets.get(&content.sha256)?, file)));
-        let (offset, file) = place.ok_or_else(|| {
+        let place = self.packs.iter().find_map(|pack| Some((*pack.offsets.get(&content.sha256)?, pack)));
+        let (offset, pack) = place.ok_or_else(|| {
             let message = format!("content {} is not in layer {}", content.sha256, self.key);
             io::Error::new(io::ErrorKind::NotFound, message)
         })?;
         let size = usize::try_from(content.size).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let mut bytes = vec![0; size];
-        file.read_exact_at(&mut bytes, offset)?;
+        match pack.file.read_exact_at(&mut bytes, offset) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged(pack.key, "its pack is cut off".into()));
+            }
+            read => read?,
+        }
         let found = Sha256::of(&bytes);
         if found != content.sha256 {
-            let message = format!(
-                "the store is damaged: content {} of layer {} now hashes to {found}",
-                content.sha256, self.key
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            let reason = format!("its content {} now hashes to {found}", content.sha256);
+            return Err(self.damaged(pack.key, reason));
         }
         Ok(bytes)
     }
@@ -203,7 +265,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tree::{Node, TreePath};
+    use crate::tree::TreePath;
 
     #[test]
     fn a_layer_gives_back_what_was_put_in_and_notices_damage() {
@@ -220,11 +282,18 @@ mod tests {
         assert_eq!(fs::read(&pack).unwrap(), b"hellox");
         fs::write(&pack, b"hallox").unwrap();
         assert_eq!(layer.read(&content).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let noted = store.take_damaged();
+        assert_eq!((noted.len(), noted[0].object), (1, Object::Layer));
+        assert_eq!(noted[0].name, key.to_string());
+        fs::write(&pack, b"hell").unwrap();
+        assert_eq!(layer.read(&content).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(store.take_damaged()[0].reason, "its pack is cut off");
 
         let index = store.path(Kind::Layer, key).join("layer.json");
         let text = fs::read_to_string(&index).unwrap().replace("\"mtime\":7", "\"mtime\":8");
         fs::write(&index, text).unwrap();
         assert!(matches!(Layer::open(&store, key), Err(LayerError::Damaged { .. })));
+        assert_eq!(store.take_damaged().len(), 1);
         assert!(matches!(Layer::open(&store, Sha256::of("no")), Err(LayerError::Missing(_))));
     }
 }

@@ -1,5 +1,7 @@
 //! From a locked image to the stages that build it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::{Requests, digest_json};
@@ -11,7 +13,7 @@ use crate::model::{Evaluated, Project, RenderedFile};
 use crate::tree::TreePath;
 
 /// Version of what this program does with the same inputs. Any change that changes bytes raises it.
-const BUILD_FORMAT: u32 = 1;
+const BUILD_FORMAT: u32 = 2;
 
 /// An image, fully evaluated.
 #[derive(Debug, Clone)]
@@ -123,6 +125,16 @@ pub fn plan(
     let mut plan = Plan { evaluated, stages, archives, epoch, lock_time, config, parameters, key };
     plan.key = plan_key(&plan);
     Ok(plan)
+}
+
+impl Plan {
+    /// The number of the layer that brings each package, counted from the lowest.
+    pub fn layer_of_packages(&self) -> BTreeMap<String, usize> {
+        let layers = self.stages.iter().enumerate();
+        layers
+            .flat_map(|(index, stage)| stage.packages.iter().map(move |package| (package.name.clone(), index)))
+            .collect()
+    }
 }
 
 fn concerns(stale: &super::Stale, request: &super::SetRequest) -> bool {

@@ -1,14 +1,30 @@
 //! The content-addressed cache: .debs, layers, frames, indices.
 //!
 //! What has its final name is complete: it is written under `tmp/`, checked, and renamed. Readers check hashes
-//! again, since a disk may lie. Several processes may use one store at once.
+//! again, since a disk may lie, and note what does not match ([`Damage`]). Several processes may use one store at once;
+//! what each needs is in `running/`.
+
+mod damage;
+mod running;
+mod sealed;
+mod temporary;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// The lock that those who use objects share.
-const IN_USE: &str = "in-use";
+pub use damage::{Damage, Object};
+pub(crate) use running::touch;
+pub use running::{InUse, Running};
+pub use sealed::Unusable;
+pub(crate) use sealed::read as read_sealed;
+pub use temporary::TemporaryDirectory;
+pub(crate) use temporary::{clear, file as temporary_file, remove};
+
+/// How often it is tried to take a lock that another process holds.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is kept, each in a directory of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +61,7 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    damaged: Arc<Mutex<Vec<Damage>>>,
 }
 
 /// Something went wrong with a file of the store.
@@ -60,6 +77,13 @@ impl StoreError {
     /// Whether the file system is full or a quota is used up.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl StoreError {
+    /// Whether a text was to be read that is not UTF-8.
+    pub(crate) fn is_no_text(&self) -> bool {
+        self.source.kind() == io::ErrorKind::InvalidData
     }
 }
 
@@ -83,11 +107,11 @@ impl Store {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = root.into();
         let names = Kind::ALL.map(Kind::directory);
-        for name in names.into_iter().chain(["tmp", "locks"]) {
+        for name in names.into_iter().chain(["tmp", "locks", running::RUNNING]) {
             let directory = root.join(name);
             fs::create_dir_all(&directory).context("make the directory", &directory)?;
         }
-        Ok(Self { root })
+        Ok(Self { root, damaged: Arc::default() })
     }
 
     /// The store's directory.
@@ -111,7 +135,7 @@ impl Store {
     /// When it cannot be made.
     pub fn create(&self) -> Result<Pending, StoreError> {
         let directory = self.root.join("tmp");
-        let file = tempfile::NamedTempFile::new_in(&directory).context("make a file in", &directory)?;
+        let file = temporary::file(&directory, "").context("make a file in", &directory)?;
         Ok(Pending { file })
     }
 
@@ -119,10 +143,9 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn create_directory(&self) -> Result<PendingDirectory, StoreError> {
+    pub fn create_directory(&self) -> Result<TemporaryDirectory, StoreError> {
         let parent = self.root.join("tmp");
-        let directory = tempfile::TempDir::new_in(&parent).context("make a directory in", &parent)?;
-        Ok(PendingDirectory { directory })
+        TemporaryDirectory::new(&parent, "").context("make a directory in", &parent)
     }
 
     /// Puts `pending` in its place. An object that is already there stays.
@@ -158,24 +181,45 @@ impl Store {
 
     /// Puts a directory in its place. When one is already there, it stays and the new one is dropped.
     ///
+    /// Does not wait for the disk. What is put in place so, layers, is checked at each use, byte by byte against hashes
+    /// that its readers know; what a power cut leaves half-written is noticed there and made again. Waiting would cost
+    /// every build for what hardly ever happens.
+    ///
     /// # Errors
     /// When it cannot be renamed.
     pub fn commit_directory(
         &self,
-        pending: PendingDirectory,
+        pending: TemporaryDirectory,
         kind: Kind,
         name: impl std::fmt::Display,
     ) -> Result<PathBuf, StoreError> {
         let path = self.path(kind, name);
-        for entry in fs::read_dir(pending.path()).context("read", pending.path())? {
-            let file = entry.and_then(|entry| File::open(entry.path()));
-            file.and_then(|file| file.sync_data()).context("write", pending.path())?;
-        }
         match fs::rename(pending.path(), &path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) => {}
             result => result.context("make", &path)?,
         }
         Ok(path)
+    }
+
+    /// Removes an object; it may be missing. It is gone at once for others, however long removing it takes.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, kind: Kind, name: impl std::fmt::Display) -> Result<(), StoreError> {
+        let path = self.path(kind, name);
+        let removed = match self.create_directory() {
+            Ok(trash) => fs::rename(&path, trash.path().join("removed")),
+            // The disk may be full.
+            Err(_) => temporary::remove(&path),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.context("remove", &path),
+        }
     }
 
     /// An error of this store: `action` is a verb that fits "cannot … `path`".
@@ -189,14 +233,26 @@ impl Store {
         StoreError { action, path: self.path(kind, name).display().to_string(), source }
     }
 
-    /// Takes the lock `name`, waiting while another process or thread holds it.
+    /// Takes the lock `name`, waiting while another process or thread holds it, as long as `wait` says so each time
+    /// it is asked; nothing when it does not any more.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
-    pub fn lock(&self, name: impl std::fmt::Display) -> Result<Guard, StoreError> {
-        let (file, path) = self.lock_file(&name.to_string())?;
-        file.lock().context("lock", &path)?;
-        Ok(Guard { _file: file })
+    pub fn lock(
+        &self,
+        name: impl std::fmt::Display,
+        mut wait: impl FnMut() -> bool,
+    ) -> Result<Option<Guard>, StoreError> {
+        loop {
+            if let Some(guard) = self.try_lock(&name)? {
+                return Ok(Some(guard));
+            }
+            if !wait() {
+                return Ok(None);
+            }
+            // Not the kernel's own waiting: that cannot be interrupted by a signal that only sets a flag.
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// As [`Store::lock`], but nothing when the lock is held.
@@ -204,37 +260,47 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be opened.
     pub fn try_lock(&self, name: impl std::fmt::Display) -> Result<Option<Guard>, StoreError> {
-        let (file, path) = self.lock_file(&name.to_string())?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Guard { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
+        self.lock_with(&name.to_string(), |file| match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        })
+    }
+
+    /// Removes the files of locks that nobody holds. They are empty, but each layer and plan has one.
+    pub(crate) fn clear_locks(&self) {
+        for entry in fs::read_dir(self.root.join("locks")).into_iter().flatten().flatten() {
+            // Who waits for it notices that the file has gone, and makes another.
+            if let Some(_guard) = entry.file_name().to_str().and_then(|name| self.try_lock(name).ok()?) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
-    /// Says that objects of this store are in use until the guard is dropped: [`Store::lock_unused`] gives nothing until then.
-    ///
-    /// # Errors
-    /// When the lock file cannot be opened.
-    pub fn use_objects(&self) -> Result<Guard, StoreError> {
-        let (file, path) = self.lock_file(IN_USE)?;
-        file.lock_shared().context("lock", &path)?;
-        Ok(Guard { _file: file })
-    }
-
-    /// The right to remove objects; nothing while somebody uses any.
-    ///
-    /// # Errors
-    /// When the lock file cannot be opened.
-    pub fn lock_unused(&self) -> Result<Option<Guard>, StoreError> {
-        self.try_lock(IN_USE)
-    }
-
-    fn lock_file(&self, name: &str) -> Result<(File, PathBuf), StoreError> {
+    fn lock_with(
+        &self,
+        name: &str,
+        take: impl Fn(&File) -> io::Result<bool>,
+    ) -> Result<Option<Guard>, StoreError> {
         let path = self.root.join("locks").join(name);
-        let file = File::options().create(true).append(true).open(&path).context("open", &path)?;
-        Ok((file, path))
+        loop {
+            let file = File::options().create(true).append(true).open(&path).context("open", &path)?;
+            if !take(&file).context("lock", &path)? {
+                return Ok(None);
+            }
+            // Whoever held it before may have removed the file.
+            if is_at(&file, &path) {
+                return Ok(Some(Guard { _file: file }));
+            }
+        }
     }
+}
+
+/// Whether `file` is still what `path` names.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
 /// A file that is being written.
@@ -268,19 +334,6 @@ impl Write for Pending {
     }
 }
 
-/// A directory that is being filled.
-#[derive(Debug)]
-pub struct PendingDirectory {
-    directory: tempfile::TempDir,
-}
-
-impl PendingDirectory {
-    /// Where it is for now.
-    pub fn path(&self) -> &Path {
-        self.directory.path()
-    }
-}
-
 /// Holds a lock until dropped, or until the process ends.
 #[derive(Debug)]
 pub struct Guard {
@@ -305,16 +358,40 @@ mod tests {
     }
 
     #[test]
-    fn objects_in_use_hold_off_whoever_wants_to_remove_them() {
+    fn a_lock_is_held_by_one_and_survives_the_removal_of_its_file() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
-        let (one, two) = (store.use_objects().unwrap(), store.use_objects().unwrap());
-        assert!(store.lock_unused().unwrap().is_none());
-        drop(one);
-        assert!(store.lock_unused().unwrap().is_none());
-        drop(two);
-        let alone = store.lock_unused().unwrap();
-        assert!(alone.is_some() && store.lock_unused().unwrap().is_none());
+        let held = store.try_lock("a").unwrap();
+        assert!(held.is_some() && store.try_lock("a").unwrap().is_none());
+        let mut asked = 0;
+        let waited = store.lock("a", || {
+            asked += 1;
+            asked < 3
+        });
+        assert!(waited.unwrap().is_none() && asked == 3);
+        drop(store.try_lock("b").unwrap());
+        store.clear_locks();
+        let names = || fs::read_dir(root.path().join("locks")).unwrap().count();
+        assert_eq!(names(), 1);
+        drop(held);
+        store.clear_locks();
+        assert_eq!(names(), 0);
+        assert!(store.try_lock("a").unwrap().is_some());
+    }
+
+    #[test]
+    fn removing_gives_back_all_of_an_object() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let pending = store.create_directory().unwrap();
+        fs::write(pending.path().join("pack"), "x").unwrap();
+        store.commit_directory(pending, Kind::Layer, "key").unwrap();
+        fs::write(store.path(Kind::Deb, "deb"), "x").unwrap();
+        for (kind, name) in [(Kind::Layer, "key"), (Kind::Deb, "deb"), (Kind::Deb, "none")] {
+            store.remove(kind, name).unwrap();
+            assert!(!store.contains(kind, name));
+        }
+        assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! `gc`: what nobody refers to goes, what somebody may want stays.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use build_images::store::{Kind, Store};
+use rustix::process::Signal;
 
-use crate::project::{Project, later};
+use crate::interrupt::signal;
+use crate::project::{Project, Run, later};
+use crate::quick::{Corner, quick};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -32,26 +37,50 @@ fn what_nobody_refers_to_goes() {
         fs::create_dir_all(store.root().join(directory)).unwrap();
         fs::write(store.root().join(directory).join(&unwanted), "1").unwrap();
     }
-    fs::write(store.root().join("tmp/fresh"), "1").unwrap();
-    fs::write(store.root().join("tmp/old"), "1").unwrap();
-    fs::create_dir(store.root().join("tmp/old-directory")).unwrap();
-    old(&store.root().join("tmp/old"), 2);
-    old(&store.root().join("tmp/old-directory"), 2);
+    // Of a run that was killed, and of one that lives.
+    fs::create_dir(store.root().join("tmp/killed")).unwrap();
+    fs::write(store.root().join("tmp/killed/pack"), "12").unwrap();
+    fs::write(store.root().join("running/killed"), "1 1\n").unwrap();
+    let held = store.create_directory().unwrap();
 
+    let before = all_files(store.root());
     let dry = project.run(&served, &["gc", "--dry-run"]).code(0);
-    assert!(dry.out.starts_with("would drop 8 objects, "), "{}", dry.out);
-    assert!(store.contains(Kind::Deb, &unwanted));
-    // Everything is young but what stands in tmp.
+    insta::assert_snapshot!(dry.out, @"
+    would drop                size  path in the store                                                         of
+    package                    5 B  debs/0000000000000000000000000000000000000000000000000000000000000000
+    frame                      1 B  frames/0000000000000000000000000000000000000000000000000000000000000000
+    layer                      3 B  layers/0000000000000000000000000000000000000000000000000000000000000000
+    note of a job              1 B  notes/0000000000000000000000000000000000000000000000000000000000000000
+    note of a result           1 B  results/0000000000000000000000000000000000000000000000000000000000000000
+    leftover of a killed run   4 B  running/killed
+    searched contents          1 B  scans/0000000000000000000000000000000000000000000000000000000000000000
+    leftover of a killed run   2 B  tmp/killed
+    would drop 8 objects, 18 B; 3 are in use
+    ");
+    assert_eq!(all_files(store.root()), before);
+    let promised = project.run(&served, &["gc", "--dry-run", "--json"]).code(0).json();
+    // Everything is young but what nobody can want any more.
     let json = project.run(&served, &["gc", "--keep-days", "1", "--json"]).code(0).json();
     assert_eq!(json["objects"], 2);
     let run = project.run(&served, &["gc"]).code(0);
     assert!(run.out.starts_with("dropped 6 objects, "), "{}", run.out);
+    // Nothing else went than what the dry run named.
+    let after = all_files(store.root());
+    let dropped: Vec<_> = promised["dropped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| store.root().join(one["path"].as_str().unwrap()))
+        .collect();
+    for path in before.keys() {
+        let named = dropped.iter().any(|dropped| path.starts_with(dropped));
+        assert_eq!(after.contains_key(path), !named, "{}", path.display());
+    }
     for kind in [Kind::Deb, Kind::Layer, Kind::Frame] {
         assert!(!store.contains(kind, &unwanted));
     }
     assert!(store.contains(Kind::Deb, wanted));
-    assert!(store.root().join("tmp/fresh").exists());
-    assert!(!store.root().join("tmp/old-directory").exists());
+    assert!(held.path().exists());
     assert!(project.run(&served, &["gc"]).code(0).out.starts_with("dropped 0 objects, 0 B; "));
 }
 
@@ -68,28 +97,129 @@ fn what_the_lock_was_made_from_stays_so_that_more_can_be_locked_without_network(
     assert_eq!(nobody.server.requests().len(), asked);
 }
 
+/// Every file of a store with its time, but for the files of locks.
+fn all_files(directory: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        found.insert(path.clone(), fs::metadata(&path).unwrap().modified().unwrap());
+        if path.is_dir() && path.file_name().unwrap() != "locks" {
+            found.append(&mut all_files(&path));
+        }
+    }
+    found
+}
+
 #[test]
-fn it_waits_until_no_build_uses_the_store() {
+fn what_was_used_lately_is_kept_for_some_days() {
+    let Some(quick) = quick() else { return };
+    let corner = Corner::new();
+    corner.run(&quick, &["app"]).code(0);
+    let kinds = ["debs", "layers", "frames", "scans"];
+    let count = || kinds.map(|kind| fs::read_dir(corner.store().join(kind)).unwrap().count());
+    let age = |days| {
+        for kind in kinds {
+            for entry in fs::read_dir(corner.store().join(kind)).unwrap() {
+                old(&entry.unwrap().path(), days);
+            }
+        }
+    };
+    // Another project, for which all of it is of no use.
+    let other = Project::new();
+    let gc = |days: &str| {
+        let mut command = other.command(&quick.1, &["gc", "--keep-days", days]);
+        Run::of(command.env("BUILD_IMAGES_STORE", corner.store()).output().unwrap()).code(0)
+    };
+    let all = count();
+    // A result keeps what it refers to, however old.
+    age(100);
+    gc("0");
+    assert_eq!(count(), all);
+    // Without it, what a build used is as new as that build.
+    fs::remove_dir_all(corner.path("result")).unwrap();
+    corner.run(&quick, &["app"]).code(0);
+    fs::remove_dir_all(corner.path("result")).unwrap();
+    gc("30");
+    // It used everything but the packages, which are in the layers.
+    assert_eq!(count(), [0, all[1], all[2], all[3]]);
+    age(31);
+    gc("32");
+    assert_eq!(count(), [0, all[1], all[2], all[3]]);
+    gc("30");
+    assert_eq!(count(), [0; 4]);
+}
+
+#[test]
+fn what_a_running_build_needs_stays() {
     let (project, served) = Project::locked();
     let store = Store::open(project.store()).unwrap();
-    fs::write(store.path(Kind::Deb, "0"), "1").unwrap();
-    let used = store.use_objects().unwrap();
-    let mut command = project.command(&served, &["gc"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for name in ["needed", "used", "unwanted"] {
+        fs::write(store.path(Kind::Deb, name), "1").unwrap();
+        old(&store.path(Kind::Deb, name), 100);
+    }
+    let run = store.use_objects().unwrap();
+    run.needs([(Kind::Deb, "needed".to_owned()), (Kind::Layer, "to come".to_owned())]).unwrap();
+    File::open(store.path(Kind::Deb, "used")).unwrap().set_modified(SystemTime::now()).unwrap();
+    fs::create_dir(store.path(Kind::Layer, "to come")).unwrap();
+    old(&store.path(Kind::Layer, "to come"), 100);
+    project.run(&served, &["gc"]).code(0);
+    let there = || ["needed", "used", "unwanted"].map(|name| store.contains(Kind::Deb, name));
+    assert_eq!(there(), [true, true, false]);
+    assert!(store.contains(Kind::Layer, "to come"));
+    drop(run);
+    project.run(&served, &["gc"]).code(0);
+    assert_eq!(there(), [false; 3]);
+    assert!(!store.contains(Kind::Layer, "to come"));
+}
+
+#[test]
+fn it_neither_waits_for_a_running_build_nor_takes_anything_from_it() {
+    let Some(quick) = quick() else { return };
+    let corner = Corner::new();
+    // So that there is something old to lose.
+    corner.run(&quick, &["bare"]).code(0);
+    for kind in ["debs", "layers", "frames"] {
+        for entry in fs::read_dir(corner.store().join(kind)).unwrap() {
+            old(&entry.unwrap().path(), 100);
+        }
+    }
+    fs::remove_dir_all(corner.path("result")).unwrap();
+    let mut child = corner.command(&quick, &["app"]).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut seen = String::new();
+    while !seen.ends_with("app: configuring (2 packages)\n") {
+        assert!(err.read_line(&mut seen).unwrap() > 0, "{seen}");
+    }
+    signal(&child, Signal::STOP);
+    let before = fs::read_dir(corner.store().join("debs")).unwrap().count();
+    let other = Project::new();
+    let mut gc = other.command(&quick.1, &["gc"]);
+    let run = Run::of(gc.env("BUILD_IMAGES_STORE", corner.store()).output().unwrap()).code(0);
+    assert_eq!(run.err, "");
+    // The frames of the other image went.
+    assert!(run.out.starts_with("dropped ") && !run.out.starts_with("dropped 0 "), "{}", run.out);
+    assert_eq!(fs::read_dir(corner.store().join("frames")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(corner.store().join("debs")).unwrap().count(), before);
+    assert_eq!(fs::read_dir(corner.store().join("layers")).unwrap().count(), 1);
+    signal(&child, Signal::CONT);
+    err.read_to_string(&mut seen).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{seen}");
+    assert!(!seen.contains("base: configuring"), "{seen}");
+    assert_eq!(corner.damaged(), [""; 0]);
+    assert_eq!(corner.temporary(), [""; 0]);
+}
+
+#[test]
+fn a_wait_for_another_sweep_can_be_interrupted() {
+    let (project, served) = Project::locked();
+    let store = Store::open(project.store()).unwrap();
+    let sweep = store.try_sweep().unwrap();
+    let mut child = project.command(&served, &["gc"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
-    let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
-    std::io::BufRead::read_line(&mut err, &mut line).unwrap();
-    assert_eq!(line, "gc: waiting until no build uses the store\n");
-    assert!(store.contains(Kind::Deb, "0"));
-    // Others that use the store need not wait for it.
-    project.run(&served, &["lock"]).code(0);
-    // A wait can be interrupted.
-    let mut stopped = project.command(&served, &["gc", "-q"]).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    let signal = rustix::process::Signal::INT;
-    rustix::process::kill_process(rustix::process::Pid::from_child(&stopped), signal).unwrap();
-    assert_eq!(stopped.wait().unwrap().code(), Some(130));
-    drop(used);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(!store.contains(Kind::Deb, "0"));
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "gc: waiting until no other run begins or sweeps\n");
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(sweep);
+    project.run(&served, &["gc"]).code(0);
 }

@@ -38,7 +38,7 @@ fn reach(child: &mut Child, text: &str, then: u64) {
 }
 
 /// Processes that descend from `root`, each with the time at which it started.
-fn descendants(root: u32) -> BTreeSet<(u32, String)> {
+pub fn descendants(root: u32) -> BTreeSet<(u32, String)> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -64,7 +64,7 @@ fn descendants(root: u32) -> BTreeSet<(u32, String)> {
 }
 
 /// Waits until none of `processes` is there any more.
-fn all_gone(processes: &BTreeSet<(u32, String)>) {
+pub fn all_gone(processes: &BTreeSet<(u32, String)>) {
     let there = |(id, started): &&(u32, String)| {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| {
@@ -80,7 +80,7 @@ fn all_gone(processes: &BTreeSet<(u32, String)>) {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 

@@ -7,13 +7,18 @@
 
 mod artifact;
 mod failure;
+mod flipped;
+mod full;
 mod gc;
 mod interrupt;
+mod killed;
 mod lock;
 mod output;
 mod project;
+mod quick;
 mod real;
 mod reproduce;
+mod shared;
 mod show;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,13 +1,11 @@
 //! Contents that a scan found clean, remembered beside the layers they come from.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::RULES;
 use crate::digest::Sha256;
-use crate::store::{Context as _, Store, StoreError};
+use crate::store::{Damage, Object, Store, StoreError, Unusable, read_sealed, touch};
 
 /// Longest list that is read, in bytes: a million contents.
 const MAX_LENGTH: u64 = 65 << 20;
@@ -21,18 +19,28 @@ pub struct CleanContents<'a> {
 impl<'a> CleanContents<'a> {
     /// The list of the layer `key`, there or not.
     pub fn of(store: &'a Store, key: Sha256) -> Self {
-        Self { store, path: store.root().join("scans").join(format!("{key}.{RULES}")) }
+        Self { store, path: store.root().join(SCANS).join(format!("{key}.{RULES}")) }
     }
 
-    /// The contents on it. A list that is not there, or damaged, is as good as empty: everything is scanned again.
+    /// The contents on it, and says that it is used now. A list that is not there, or damaged, is as good as empty:
+    /// everything is scanned again. Damage is noted in the store.
     pub fn read(&self) -> BTreeSet<Sha256> {
-        let short = fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() <= MAX_LENGTH);
-        let text = short.then(|| fs::read_to_string(&self.path).ok()).flatten().unwrap_or_default();
-        let Some((body, seal)) = text.trim_end().rsplit_once('\n') else { return BTreeSet::new() };
-        if seal != Sha256::of(body).to_string() {
-            return BTreeSet::new();
+        self.load().unwrap_or_default()
+    }
+
+    fn load(&self) -> Option<BTreeSet<Sha256>> {
+        match read_sealed(&self.path, MAX_LENGTH) {
+            Ok(text) => {
+                touch(&self.path);
+                Some(text.lines().filter_map(|line| line.parse().ok()).collect())
+            }
+            Err(Unusable::Missing) => None,
+            Err(Unusable::Damaged(reason)) => {
+                let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+                self.store.found_damaged(Damage::new(Object::Scan, name, reason));
+                None
+            }
         }
-        body.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Remembers `contents`, unless they are on the list already.
@@ -40,21 +48,26 @@ impl<'a> CleanContents<'a> {
     /// # Errors
     /// When the list cannot be written.
     pub fn keep(&self, contents: &BTreeSet<Sha256>) -> Result<(), StoreError> {
-        if self.read().is_superset(contents) {
+        if self.load().is_some_and(|known| known.is_superset(contents)) {
             return Ok(());
         }
-        let directory = self.path.parent().unwrap_or(&self.path);
-        fs::create_dir_all(directory).context("make the directory", directory)?;
         let lines: Vec<_> = contents.iter().map(Sha256::to_string).collect();
-        let body = lines.join("\n");
-        let mut pending = self.store.create()?;
-        writeln!(pending, "{body}\n{}", Sha256::of(&body)).context("write", &self.path)?;
-        pending.place(&self.path)
+        self.store.write_sealed(&self.path, &lines.join("\n"))
     }
+}
+
+/// The store's directory of lists; each is named by its layer and the version of the rules.
+pub(crate) const SCANS: &str = "scans";
+
+/// Checks the list at `path`.
+pub(crate) fn check_scan(path: &Path) -> Result<(), Unusable> {
+    read_sealed(path, MAX_LENGTH).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -70,5 +83,11 @@ mod tests {
         let other = Sha256::of("secret").to_string();
         fs::write(&list.path, text.replacen(&Sha256::of("a").to_string(), &other, 1)).unwrap();
         assert!(list.read().is_empty());
+        let noted = store.take_damaged();
+        assert_eq!((noted.len(), noted[0].object), (1, Object::Scan));
+        // Even an empty one takes the place of a damaged one.
+        list.keep(&BTreeSet::new()).unwrap();
+        store.take_damaged();
+        assert!(list.read().is_empty() && store.take_damaged().is_empty());
     }
 }

@@ -23,6 +23,7 @@ use crate::digest::Sha256;
 use crate::tree::{Content, Contents, Tree, TreePath};
 
 pub use clean::CleanContents;
+pub(crate) use clean::{SCANS, check_scan};
 
 /// Version of the content rules. What was clean under other rules says nothing.
 pub const RULES: u32 = 1;

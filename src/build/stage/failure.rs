@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Sha256;
+
 /// What went wrong inside the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
@@ -27,6 +29,14 @@ pub enum Failure {
         expected: String,
         /// What the .deb says.
         found: String,
+    },
+    /// The layer below is not as it was written.
+    #[error("the layer below is damaged: the content {content} of `{path}` is another one now")]
+    DamagedLayer {
+        /// A file with the content.
+        path: String,
+        /// The content.
+        content: Sha256,
     },
     /// Two packages ship one path, and neither replaces the other.
     #[error(

@@ -32,6 +32,7 @@ mod root;
 mod rounds;
 mod rules;
 mod scripts;
+mod shared;
 mod worker;
 
 pub use failure::Failure;

@@ -11,13 +11,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::descriptors;
 use super::failure::Failure;
 use super::job::{Limits, Message, Orders, Parent, StageJob};
+use super::{descriptors, shared};
 use crate::layer::{Layer, LayerError};
 use crate::progress::{Event, Over, Reporter};
 use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
-use crate::store::{Guard, Kind, PendingDirectory, Store, StoreError};
+use crate::store::{Guard, Kind, TemporaryDirectory, Store, StoreError};
 
 /// The first argument that makes the program a worker; see `worker_main`.
 const WORKER_ARGUMENT: &str = "__stage";
@@ -118,7 +118,7 @@ enum State {
         worker: Worker,
         socket: OwnedFd,
         events: File,
-        pending: PendingDirectory,
+        pending: TemporaryDirectory,
         scratch: Option<Scratch>,
     },
 }
@@ -137,7 +137,7 @@ impl<'a> Preparing<'a> {
         reporter: &'a dyn Reporter,
     ) -> Result<Self, StageError> {
         let key = stage.job.key();
-        let guard = store.lock(format_args!("layer-{key}"))?;
+        let guard = shared::turn(stage, store, reporter)?;
         let state = match Layer::open(store, key) {
             Err(LayerError::Missing(_)) => start_worker(stage, store, reporter)?,
             opened => State::There(opened?),
@@ -158,15 +158,26 @@ impl<'a> Preparing<'a> {
             }
         };
         let over = Over { reporter, subject: stage.subject };
-        let ended = go_on(stage, store, &socket, &pending).and_then(|()| {
-            drop(socket);
-            attend(worker, events, stage.cancel, reporter)
-        });
+        let parent = stage.job.parent.map(|key| Layer::open(store, key)).transpose();
+        let ended = match &parent {
+            Ok(parent) => go_on(parent.as_ref(), &socket, &pending).and_then(|()| {
+                drop(socket);
+                attend(worker, events, stage.cancel, reporter)
+            }),
+            Err(_) => {
+                drop(worker);
+                Ok(())
+            }
+        };
         drop(over);
+        if let (Err(StageError::Failed(failure)), Ok(parent)) = (&ended, &parent) {
+            shared::note_damage(failure, stage.job, parent.as_ref(), store);
+        }
         // The worker is gone by now, so nobody uses the scratch directory.
         if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(stage))) {
             reporter.report(Event::Warning(error.to_string()));
         }
+        parent?;
         ended?;
         let key = stage.job.key();
         store.commit_directory(pending, Kind::Layer, key)?;
@@ -216,13 +227,11 @@ fn start_worker(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Re
 
 /// Gives the worker the layer below and the files of its result.
 fn go_on(
-    stage: &Stage<'_>,
-    store: &Store,
+    parent: Option<&Layer>,
     socket: &OwnedFd,
-    pending: &PendingDirectory,
+    pending: &TemporaryDirectory,
 ) -> Result<(), StageError> {
-    let parent = stage.job.parent.map(|key| Layer::open(store, key)).transpose()?;
-    let below = parent.as_ref().map(|layer| Parent {
+    let below = parent.map(|layer| Parent {
         tree: layer.tree.clone(),
         packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),
     });
@@ -231,7 +240,7 @@ fn go_on(
         files.push(File::create(pending.path().join(name)).map_err(cannot("make a file of the layer"))?);
     }
     let mut all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
-    all.extend(parent.iter().flat_map(Layer::packs).map(|(_, file)| file.as_fd()));
+    all.extend(parent.iter().flat_map(|layer| layer.packs()).map(|(_, file)| file.as_fd()));
     match descriptors::send(socket, &all) {
         // A worker that failed early is gone; what it said is read next.
         Ok(()) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),

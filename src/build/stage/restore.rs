@@ -31,7 +31,7 @@ impl Packs {
         let mut bytes = vec![0; size];
         file.read_exact_at(&mut bytes, offset)?;
         if Sha256::of(&bytes) != content.sha256 {
-            return Err(io::Error::other("the store is damaged: its content has another hash; run `gc`"));
+            return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(bytes)
     }
@@ -55,7 +55,12 @@ pub(super) fn restore(root: &Root, tree: &Tree, packs: &Packs) -> Result<Placed,
     let inodes: Vec<(u64, i64)> = files
         .into_par_iter()
         .map(|(path, node, content)| {
-            let bytes = packs.read(content).map_err(|error| fail(path, &error))?;
+            let bytes = packs.read(content).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                    Failure::DamagedLayer { path: path.to_string(), content: content.sha256 }
+                }
+                _ => fail(path, &error),
+            })?;
             let inode = file(top, path, node, &bytes).map_err(|error| fail(path, &error))?;
             Ok((inode, node.mtime))
         })

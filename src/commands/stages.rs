@@ -1,0 +1,120 @@
+//! The package layers of a plan: from the store, or built, the next one begun while the one below is in the making.
+
+use std::fs;
+
+use super::CommandError;
+use super::layers::note;
+use super::lock::fetcher;
+use super::session::Session;
+use crate::build::stage::{self, Preparing, StageError};
+use crate::layer::{Layer, LayerError};
+use crate::plan::{Plan, Stage};
+use crate::sandbox::IdRange;
+use crate::store::Context as _;
+
+/// The layers of a plan.
+pub(super) struct Layers {
+    /// The topmost, with those below it.
+    pub top: Layer,
+    /// How many were built.
+    pub built: usize,
+}
+
+/// Finds or makes all layers of `plan`. `on_lower` is called with the number of each layer that is finished while one
+/// above it is still to be made.
+///
+/// # Errors
+/// When packages cannot be fetched or a layer cannot be built.
+pub(super) fn make(
+    session: &Session,
+    plan: &Plan,
+    on_lower: &dyn Fn(usize),
+) -> Result<Layers, CommandError> {
+    let image = &plan.evaluated.image.name;
+    let failed = |doing: &str, error: &dyn std::error::Error| {
+        CommandError::failed(&format!("{image}: {doing}"), error)
+    };
+    let mut missing = Vec::new();
+    for (index, stage) in plan.stages.iter().enumerate() {
+        match Layer::open(&session.store, stage.key) {
+            Ok(_) => note(session, stage)?,
+            Err(LayerError::Missing(_)) => missing.push((index, stage)),
+            Err(error) => return Err(failed("cannot use a layer", &error)),
+        }
+    }
+    if !missing.is_empty() {
+        build(session, plan, &missing, on_lower)?;
+    }
+    let top = plan.stages.last();
+    let top = top.ok_or_else(|| CommandError::Failed(format!("image `{image}` installs no packages")))?;
+    let top = Layer::open(&session.store, top.key).map_err(|error| failed("cannot use a layer", &error))?;
+    Ok(Layers { top, built: missing.len() })
+}
+
+/// Builds `missing`, the lowest first; each with its number.
+fn build(
+    session: &Session,
+    plan: &Plan,
+    missing: &[(usize, &Stage)],
+    on_lower: &dyn Fn(usize),
+) -> Result<(), CommandError> {
+    let image = &plan.evaluated.image.name;
+    let failed = |doing: &str, error: &dyn std::error::Error| {
+        CommandError::failed(&format!("{image}: {doing}"), error)
+    };
+    session.check_cancelled()?;
+    let range = IdRange::discover().map_err(|error| failed("cannot build in a sandbox", &error))?;
+    let subjects: Vec<_> = missing.iter().map(|(_, stage)| subject(image, stage)).collect();
+    for ((_, stage), subject) in missing.iter().zip(&subjects) {
+        let packages: Vec<_> = stage.packages.iter().collect();
+        let fetched = fetcher(session)?.fetch_debs(subject, &packages, &plan.archives);
+        session.check_cancelled()?;
+        fetched.map_err(|error| failed("cannot fetch its packages", &error))?;
+    }
+    if let Some(scratch) = &session.options.scratch {
+        fs::create_dir_all(scratch).context("make the directory", scratch)?;
+    }
+    let works: Vec<_> = missing
+        .iter()
+        .zip(&subjects)
+        .map(|((_, stage), subject)| stage::Stage {
+            job: &stage.job,
+            subject,
+            limits: &session.options.limits,
+            executable: &session.options.program,
+            range: &range,
+            scratch: session.options.scratch.as_deref(),
+            cancel: session.cancel,
+        })
+        .collect();
+    let done = |built: Result<Layer, StageError>, place: usize| {
+        session.check_cancelled()?;
+        built.map_err(|error| failed("cannot build its packages", &error))?;
+        let (index, stage) = missing[place];
+        note(session, stage)?;
+        if place + 1 < missing.len() {
+            on_lower(index);
+        }
+        Ok::<_, CommandError>(())
+    };
+    let start = |place: usize| Preparing::start(&works[place], &session.store, session.reporter);
+    // The two topmost together, others alone: each that is begun takes memory. On a disk none is begun early, since the
+    // disk is then what all wait for.
+    let together = if session.options.scratch.is_none() { works.len().min(2) } else { 1 };
+    let alone = works.len() - together;
+    for place in 0..alone {
+        done(start(place).and_then(Preparing::finish), place)?;
+    }
+    let upper = (together == 2).then(|| start(alone + 1)).transpose();
+    let upper = upper.map_err(|error| failed("cannot build its packages", &error))?;
+    done(start(alone).and_then(Preparing::finish), alone)?;
+    upper.map_or(Ok(()), |upper| done(upper.finish(), alone + 1))
+}
+
+/// How events name a stage. A recipe is often named like its image.
+fn subject(image: &str, stage: &Stage) -> String {
+    match stage.recipes.last().filter(|recipe| *recipe != image) {
+        Some(recipe) => format!("{image}, {recipe}"),
+        None => image.to_owned(),
+    }
+}

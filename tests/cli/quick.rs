@@ -1,0 +1,195 @@
+//! Packages that install in a moment and yet run real maintainer scripts under a real dpkg: this host's dpkg and shell
+//! with the libraries they need, and little else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+
+use build_images::commands::verify_store;
+use build_images::digest::Sha256;
+use build_images::progress::Silent;
+use build_images::sandbox::IdRange;
+use build_images::store::Store;
+
+use crate::project::{Project, Run};
+use crate::support::deb::{Compression, Deb};
+use crate::support::repository::Served;
+use crate::support::require;
+
+/// A locked project and what it was locked from.
+pub type Quick = (Project, Served);
+/// Names and hashes of a result's files.
+pub type Hashes = Vec<(String, Sha256)>;
+
+/// Programs that dpkg wants to be there, whether it starts them or not.
+const WANTED: [&str; 7] = [
+    "/usr/bin/diff",
+    "/usr/bin/dpkg-deb",
+    "/usr/bin/dpkg-split",
+    "/usr/bin/rm",
+    "/usr/bin/tar",
+    "/usr/sbin/ldconfig",
+    "/usr/sbin/start-stop-daemon",
+];
+
+/// A locked project with the images `bare` (one layer) and `app` (another one on it), and what it was locked from; nothing
+/// where that cannot be built.
+pub fn quick() -> Option<Quick> {
+    if !require("a range of subordinate ids", IdRange::discover().is_ok()) {
+        return None;
+    }
+    let packages = packages();
+    if !require("this host's own dpkg and shell", packages.is_some()) {
+        return None;
+    }
+    let project = Project::new();
+    let served = project.serve(packages?, 48);
+    project.run(&served, &["lock"]).code(0);
+    Some((project, served))
+}
+
+/// Text that looks like a program's: compressible, but not to nothing.
+fn text(seed: &str, lines: usize) -> String {
+    (0..lines).map(|line| format!("{seed} {line} {}\n", Sha256::of(format!("{seed}{line}")))).collect()
+}
+
+fn packages() -> Option<Vec<Deb>> {
+    let deb = |name: &str| Deb::new(name, "1").field("Priority", "optional").compression(Compression::Zstd);
+    let script = |name: &str, script: &str| {
+        format!("#!/bin/sh\nset -e\necho \"{script} $1\" >>/var/lib/{name}\necho {name}: {script}\n")
+    };
+    let mut base = deb("base-files").field("Essential", "yes");
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        base = base.link(&format!("/{name}"), &format!("usr/{name}"));
+    }
+    for name in ["dev", "proc", "sys", "tmp", "run", "usr/lib64", "var/lib", "var/log"] {
+        base = base.directory(&format!("/{name}"), 0o755, (0, 0));
+    }
+    base = base
+        .file("/etc/debian_version", "13.1\n")
+        .file("/etc/os-release", "ID=debian\n")
+        .file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
+        .file("/etc/group", "root:x:0:\n")
+        .file_with("/etc/shadow", "root:*:20000:0:99999:7:::\n", 0o640, (0, 0))
+        .file_with("/etc/gshadow", "root:*::\n", 0o640, (0, 0))
+        .file("/usr/share/zoneinfo/Etc/UTC", "TZif2")
+        .link("/usr/sbin/init", "/usr/bin/dash");
+    let mut dpkg = deb("dpkg").field("Essential", "yes");
+    for path in ["/usr/bin/dpkg", "/bin/dash"] {
+        let name = path.rsplit('/').next()?;
+        dpkg = dpkg.file_with(&format!("/usr/bin/{name}"), fs::read(path).ok()?, 0o755, (0, 0));
+        let output = Command::new("ldd").arg(path).output().ok().filter(|output| output.status.success())?;
+        for line in String::from_utf8(output.stdout).ok()?.lines() {
+            let Some(library) = line.split_whitespace().find(|word| word.starts_with('/')) else { continue };
+            let name = library.rsplit('/').next()?;
+            let directory = if name.starts_with("ld-") { "lib64" } else { "lib/x86_64-linux-gnu" };
+            let bytes = fs::read(library).ok()?;
+            dpkg = dpkg.file_with(&format!("/usr/{directory}/{name}"), bytes, 0o755, (0, 0));
+        }
+    }
+    dpkg = dpkg.link("/usr/bin/sh", "dash");
+    for path in WANTED {
+        dpkg = dpkg.link(path, "/usr/bin/dash");
+    }
+    let scripted = |name: &str| {
+        deb(name)
+            .script("preinst", &script(name, "preinst"))
+            .script("postinst", &script(name, "postinst"))
+            .file(&format!("/usr/share/{name}/text"), text(name, 2000))
+            .conffile(&format!("/etc/{name}.conf"), format!("{name}\n"))
+    };
+    Some(vec![
+        base,
+        dpkg,
+        scripted("tool"),
+        scripted("extra"),
+        scripted("engine").control_file("triggers", "interest /usr/share/app\n"),
+        scripted("app").field("Depends", "engine"),
+    ])
+}
+
+/// A place for builds of the quick project: its own store, results and scratch directory.
+pub struct Corner {
+    directory: tempfile::TempDir,
+}
+
+impl Corner {
+    pub fn new() -> Self {
+        Self { directory: tempfile::Builder::new().prefix("build-images-cli-").tempdir().unwrap() }
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// The program with this place's store and results.
+    pub fn command(&self, (project, served): &Quick, arguments: &[&str]) -> Command {
+        let mut command = project.command(served, arguments);
+        command.env("BUILD_IMAGES_STORE", self.store());
+        command.arg("--result").arg(self.path("result")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, quick: &Quick, arguments: &[&str]) -> Run {
+        Run::of(self.command(quick, arguments).output().unwrap())
+    }
+
+    /// Names and hashes of the files of `image`.
+    pub fn hashes(&self, image: &str) -> Hashes {
+        crate::real::hashes(&self.path("result").join(image))
+    }
+
+    /// See [`damaged`].
+    pub fn damaged(&self) -> Vec<String> {
+        damaged(&self.store())
+    }
+
+    /// See [`temporary`].
+    pub fn temporary(&self) -> Vec<String> {
+        temporary(&self.store(), &self.path("result"), &self.path("scratch"))
+    }
+}
+
+/// What a check of every byte of a store finds damaged.
+pub fn damaged(store: &Path) -> Vec<String> {
+    if !store.exists() {
+        return Vec::new();
+    }
+    let no = AtomicBool::new(false);
+    let found = verify_store(&Store::open(store).unwrap(), None, (1, false), &Silent, &no).unwrap();
+    found.damaged.iter().map(|damaged| damaged.damage.to_string()).collect()
+}
+
+/// Temporary files and directories of a store, beside results, and in a scratch directory.
+pub fn temporary(store: &Path, result: &Path, scratch: &Path) -> Vec<String> {
+    let places = [
+        (store.join("tmp"), ""),
+        (store.join("running"), ""),
+        (result.to_owned(), "."),
+        (scratch.to_owned(), "scratch-"),
+    ];
+    let entries = places.iter().flat_map(|(place, prefix)| {
+        let found = fs::read_dir(place).into_iter().flatten().map(|entry| entry.unwrap().path());
+        found.filter(move |path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
+    });
+    entries.map(|path| path.display().to_string()).collect()
+}
+
+/// Bounded numbers that are the same in every run (SplitMix64).
+pub struct Seeded(pub u64);
+
+impl Seeded {
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
