@@ -294,3 +294,25 @@ fn damage_that_no_build_meets_can_be_dropped() {
     let text = built.run(&["verify", "--store", built.corner.store().to_str().unwrap()]).code(0).out;
     assert!(text.starts_with("checked ") && text.ends_with(": all are good\n"), "{text}");
 }
+
+#[test]
+fn damage_that_its_reader_went_on_with_stops_the_build_too() {
+    let Some(built) = Built::new() else { return };
+    // Only the check of the finished tree reads this file, and it takes what cannot be read for absent.
+    let packs = files(&built.corner.path("store/layers"), &KINDS[3]);
+    let mut hit = 0;
+    for pack in &packs {
+        let mut bytes = fs::read(pack).unwrap();
+        let Some(at) = bytes.windows(10).position(|window| window == b"ID=debian\n") else { continue };
+        bytes[at] ^= 1;
+        fs::write(pack, bytes).unwrap();
+        hit += 1;
+    }
+    assert_eq!(hit, 1);
+    built.remove(&["result"]);
+    let run = built.run(&["app"]).code(0);
+    assert!(run.err.contains("warning: app, packages of base: layer "), "{}", run.err);
+    assert!(run.err.contains("app, base: reading the tree back"), "{}", run.err);
+    assert_eq!(built.corner.hashes("app"), built.good[0]);
+    assert_eq!(built.corner.damaged(), [""; 0]);
+}

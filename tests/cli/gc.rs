@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use build_images::store::{Kind, Store};
 use rustix::process::Signal;
 
-use crate::interrupt::signal;
 use crate::project::{Project, Run, later};
-use crate::quick::{Corner, quick};
+use crate::quick::{Corner, Watched, quick};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -184,13 +181,9 @@ fn it_neither_waits_for_a_running_build_nor_takes_anything_from_it() {
         }
     }
     fs::remove_dir_all(corner.path("result")).unwrap();
-    let mut child = corner.command(&quick, &["app"]).spawn().unwrap();
-    let mut err = BufReader::new(child.stderr.take().unwrap());
-    let mut seen = String::new();
-    while !seen.ends_with("app: configuring (2 packages)\n") {
-        assert!(err.read_line(&mut seen).unwrap() > 0, "{seen}");
-    }
-    signal(&child, Signal::STOP);
+    let mut build = Watched::start(&mut corner.command(&quick, &["app"]));
+    build.reach("app: configuring (2 packages)");
+    build.signal(Signal::STOP);
     let before = fs::read_dir(corner.store().join("debs")).unwrap().count();
     let other = Project::new();
     let mut gc = other.command(&quick.1, &["gc"]);
@@ -201,10 +194,9 @@ fn it_neither_waits_for_a_running_build_nor_takes_anything_from_it() {
     assert_eq!(fs::read_dir(corner.store().join("frames")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(corner.store().join("debs")).unwrap().count(), before);
     assert_eq!(fs::read_dir(corner.store().join("layers")).unwrap().count(), 1);
-    signal(&child, Signal::CONT);
-    err.read_to_string(&mut seen).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{seen}");
-    assert!(!seen.contains("base: configuring"), "{seen}");
+    build.signal(Signal::CONT);
+    let run = build.end().code(0);
+    assert!(!run.err.contains("base: configuring"), "{}", run.err);
     assert_eq!(corner.damaged(), [""; 0]);
     assert_eq!(corner.temporary(), [""; 0]);
 }
@@ -214,12 +206,10 @@ fn a_wait_for_another_sweep_can_be_interrupted() {
     let (project, served) = Project::locked();
     let store = Store::open(project.store()).unwrap();
     let sweep = store.try_sweep().unwrap();
-    let mut child = project.command(&served, &["gc"]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "gc: waiting until no other run begins or sweeps\n");
-    signal(&child, Signal::INT);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut waiting = Watched::start(&mut project.command(&served, &["gc"]));
+    waiting.reach("gc: waiting until no other run begins or sweeps");
+    waiting.signal(Signal::INT);
+    assert_eq!(waiting.end().code, 130);
     drop(sweep);
     project.run(&served, &["gc"]).code(0);
 }

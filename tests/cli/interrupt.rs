@@ -80,7 +80,7 @@ pub fn all_gone(processes: &BTreeSet<(u32, String)>) {
     }
 }
 
-pub fn signal(child: &Child, signal: Signal) {
+fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 

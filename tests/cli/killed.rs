@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Child;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +10,9 @@ use std::time::{Duration, Instant};
 use build_images::digest::Sha256;
 use rustix::process::Signal;
 
-use crate::interrupt::{all_gone, descendants, signal};
-use crate::project::{Project, Run};
-use crate::quick::{Corner, Hashes, Quick, Seeded, quick};
+use crate::interrupt::{all_gone, descendants};
+use crate::project::Project;
+use crate::quick::{Corner, Hashes, Quick, Seeded, Watched, quick};
 
 /// How many moments there are.
 const MOMENTS: usize = 100;
@@ -39,15 +37,14 @@ fn reference(quick: &Quick) -> (Vec<Stage>, Hashes) {
     let corner = Corner::new();
     let root = copy(&quick.0, &corner, false);
     let mut begun = Instant::now();
-    let mut child = command(&corner, quick, &root).spawn().unwrap();
+    let mut build = Watched::start(&mut command(&corner, quick, &root));
     let mut stages = Vec::new();
     let mut line = "(start)".to_owned();
-    for next in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
-        stages.push(Stage { line: std::mem::replace(&mut line, next), lasts: begun.elapsed() });
+    while let Some(next) = build.next() {
+        stages.push(Stage { line: std::mem::replace(&mut line, next.to_owned()), lasts: begun.elapsed() });
         begun = Instant::now();
     }
-    let run = Run::of(child.wait_with_output().unwrap());
-    assert_eq!(run.code, 0, "{line}");
+    let run = build.end().code(0);
     assert!(run.out.contains("built, 2 layers"), "{}", run.out);
     stages.push(Stage { line, lasts: begun.elapsed() });
     (stages, corner.hashes("app"))
@@ -68,25 +65,6 @@ fn command(corner: &Corner, quick: &Quick, root: &std::path::Path) -> std::proce
     let mut command = corner.command(quick, &["app"]);
     command.arg("--root").arg(root);
     command
-}
-
-/// Reads lines until `number` of them have come, then waits; gives all lines so far. Fewer when the program ended.
-fn reach(
-    child: &mut Child,
-    number: usize,
-    then: Duration,
-) -> (Vec<String>, BufReader<std::process::ChildStderr>) {
-    let mut err = BufReader::new(child.stderr.take().unwrap());
-    let mut lines = Vec::new();
-    while lines.len() < number {
-        let mut line = String::new();
-        if err.read_line(&mut line).unwrap() == 0 {
-            break;
-        }
-        lines.push(line.trim_end().to_owned());
-    }
-    std::thread::sleep(then);
-    (lines, err)
 }
 
 #[test]
@@ -134,18 +112,19 @@ fn kill_at(quick: &Quick, moment: usize, stages: &[Stage], good: &[(String, Sha2
         if with_scratch {
             command.arg("--scratch").arg(corner.path("scratch"));
         }
-        command.spawn().unwrap()
+        Watched::start(&mut command)
     };
-    let mut child = start();
-    let (mut lines, mut err) = reach(&mut child, lines, then);
+    let mut build = start();
+    for _ in 0..lines {
+        build.next();
+    }
+    std::thread::sleep(then);
     // Looking for processes takes longer than some stages.
-    let processes = if seeded.below(2) == 0 { descendants(child.id()) } else { BTreeSet::new() };
-    signal(&child, Signal::KILL);
-    child.wait().unwrap();
-    let mut rest = String::new();
-    err.read_to_string(&mut rest).unwrap();
-    lines.extend(rest.lines().map(str::to_owned));
-    let hit = lines.last().map_or("(start)", String::as_str).to_owned();
+    let processes = if seeded.below(2) == 0 { descendants(build.id()) } else { BTreeSet::new() };
+    build.signal(Signal::KILL);
+    let killed = build.end();
+    let lines: Vec<_> = killed.err.lines().collect();
+    let hit = lines.last().map_or("(start)", |line| *line).to_owned();
     assert!(!lines.iter().any(|line| line.starts_with("error")), "{context}: {lines:#?}");
     all_gone(&processes);
 
@@ -157,7 +136,7 @@ fn kill_at(quick: &Quick, moment: usize, stages: &[Stage], good: &[(String, Sha2
     let wanted = fs::read(quick.0.path("images/images.lock")).unwrap();
     assert!(lock.is_err() || lock.unwrap() == wanted, "{context}, hit `{hit}`: another lock");
 
-    let run = Run::of(start().wait_with_output().unwrap());
+    let run = start().end();
     assert_eq!(run.code, 0, "{context}, hit `{hit}`: {}", run.err);
     assert!(!run.err.contains("warning"), "{context}, hit `{hit}`: {}", run.err);
     assert_eq!(corner.hashes("app"), good, "{context}, hit `{hit}`");

@@ -2,15 +2,19 @@
 //! with the libraries they need, and little else.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use build_images::commands::verify_store;
 use build_images::digest::Sha256;
 use build_images::progress::Silent;
 use build_images::sandbox::IdRange;
 use build_images::store::Store;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::project::{Project, Run};
 use crate::support::deb::{Compression, Deb};
@@ -68,7 +72,8 @@ fn packages() -> Option<Vec<Deb>> {
     }
     base = base
         .file("/etc/debian_version", "13.1\n")
-        .file("/etc/os-release", "ID=debian\n")
+        .file("/usr/lib/os-release", "ID=debian\n")
+        .link("/etc/os-release", "../usr/lib/os-release")
         .file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
         .file("/etc/group", "root:x:0:\n")
         .file_with("/etc/shadow", "root:*:20000:0:99999:7:::\n", 0o640, (0, 0))
@@ -178,6 +183,79 @@ pub fn temporary(store: &Path, result: &Path, scratch: &Path) -> Vec<String> {
         found.filter(move |path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
     });
     entries.map(|path| path.display().to_string()).collect()
+}
+
+/// A running program whose progress is looked at line by line. It is killed when this is dropped.
+pub struct Watched {
+    child: Child,
+    lines: Receiver<String>,
+    /// Everything read so far.
+    pub seen: String,
+}
+
+impl Watched {
+    /// Starts `command`.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            // Whoever started it may have seen enough.
+            err.lines().map(Result::unwrap).try_for_each(|line| sender.send(line)).ok();
+        });
+        Self { child, lines, seen: String::new() }
+    }
+
+    /// The next line; nothing at the end.
+    pub fn next(&mut self) -> Option<&str> {
+        match self.lines.recv_timeout(Duration::from_secs(300)) {
+            Ok(line) => {
+                let start = self.seen.len();
+                self.seen += &line;
+                self.seen.push('\n');
+                Some(self.seen[start..].trim_end())
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("nothing comes after\n{}", self.seen),
+        }
+    }
+
+    /// Reads on until a line contains `text`.
+    pub fn reach(&mut self, text: &str) {
+        loop {
+            match self.next() {
+                Some(line) if line.contains(text) => return,
+                Some(_) => {}
+                None => panic!("it ended without `{text}`:\n{}", self.seen),
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, which: Signal) {
+        kill_process(Pid::from_child(&self.child), which).unwrap();
+    }
+
+    /// How it ended, with all that it said.
+    pub fn end(mut self) -> Run {
+        while self.next().is_some() {}
+        let mut out = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Run { code, out, err: std::mem::take(&mut self.seen) }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // It may be stopped; a killed one is not stopped any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Bounded numbers that are the same in every run (SplitMix64).

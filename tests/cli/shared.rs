@@ -1,54 +1,15 @@
 //! Two builds at once on one store: they share work, give the same bytes, and one goes on when the other is killed.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 
-use crate::interrupt::signal;
-use crate::project::Run;
-use crate::quick::{Corner, Hashes, Quick, quick};
+use crate::quick::{Corner, Hashes, Quick, Watched, quick};
 use crate::real::hashes;
 
-/// A running build whose progress is looked at line by line.
-struct Build {
-    child: Child,
-    err: BufReader<std::process::ChildStderr>,
-    seen: String,
-}
-
-impl Build {
-    fn start(corner: &Corner, quick: &Quick, image: &str, result: &Path) -> Self {
-        let mut command = quick.0.command(&quick.1, &[image, "--result"]);
-        command.arg(result).env("BUILD_IMAGES_STORE", corner.store());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let err = BufReader::new(child.stderr.take().unwrap());
-        Self { child, err, seen: String::new() }
-    }
-
-    /// Reads on until a line contains `text`.
-    fn reach(&mut self, text: &str) {
-        loop {
-            let before = self.seen.len();
-            let read = self.err.read_line(&mut self.seen).unwrap();
-            assert!(read > 0, "it ended without `{text}`:\n{}", self.seen);
-            if self.seen[before..].contains(text) {
-                return;
-            }
-        }
-    }
-
-    fn signal(&self, which: Signal) {
-        signal(&self.child, which);
-    }
-
-    fn end(mut self) -> Run {
-        self.err.read_to_string(&mut self.seen).unwrap();
-        let mut run = Run::of(self.child.wait_with_output().unwrap());
-        run.err = self.seen;
-        run
-    }
+fn start(corner: &Corner, quick: &Quick, image: &str, result: &Path) -> Watched {
+    let mut command = quick.0.command(&quick.1, &[image, "--result"]);
+    Watched::start(command.arg(result).env("BUILD_IMAGES_STORE", corner.store()))
 }
 
 /// Hashes of both images, built one after the other.
@@ -66,11 +27,11 @@ fn meet(
     quick: &Quick,
     [(first, there), (second, here)]: [(&str, &PathBuf); 2],
     waiting: &str,
-) -> (Build, Build) {
-    let mut one = Build::start(corner, quick, first, there);
+) -> (Watched, Watched) {
+    let mut one = start(corner, quick, first, there);
     one.reach(", base: configuring");
     one.signal(Signal::STOP);
-    let mut two = Build::start(corner, quick, second, here);
+    let mut two = start(corner, quick, second, here);
     two.reach(waiting);
     (one, two)
 }
@@ -161,9 +122,8 @@ fn builds_side_by_side_without_any_order_give_the_same_bytes() {
     let [good, other] = alone(&quick);
     let corner = Corner::new();
     let results = ["one", "two"].map(|name| corner.path(name));
-    let start = |(image, result): (&str, &PathBuf)| Build::start(&corner, &quick, image, result);
     let all = [("app", &results[0]), ("app", &results[0]), ("bare", &results[0]), ("app", &results[1])];
-    let builds = all.map(start);
+    let builds = all.map(|(image, result)| start(&corner, &quick, image, result));
     let runs = builds.map(|build| build.end().code(0));
     let count = |text: &str| runs.iter().map(|run| run.err.matches(text).count()).sum::<usize>();
     // Each layer is read back once, whoever came first.
