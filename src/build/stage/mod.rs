@@ -34,6 +34,8 @@ mod rules;
 mod scripts;
 mod worker;
 
+#[doc(hidden)]
+pub use builtin::door;
 pub use failure::Failure;
 pub use job::{Limits, StageJob, StagePackage};
 pub use outer::{Stage, StageError, build};

@@ -11,6 +11,10 @@
 //! root, where the script itself could write as well; sizes are bounded.
 
 mod answer;
+mod certificates;
+#[doc(hidden)]
+pub mod door;
+mod known;
 
 pub(super) use answer::{Answer, Call, Output, Peer};
 
@@ -20,7 +24,8 @@ use super::root::Root;
 pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 
 /// The builtins that are found by name on `PATH`.
-pub(super) const BY_NAME: &[(&str, Builtin)] = &[];
+pub(super) const BY_NAME: &[(&str, Builtin)] =
+    &[("update-ca-certificates", certificates::update_ca_certificates)];
 
 /// The builtins that take the place of one absolute path, where the image has a regular file.
 pub(super) const BY_PATH: &[(&str, Builtin)] = &[];
