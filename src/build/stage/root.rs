@@ -258,15 +258,6 @@ impl Root {
             Err(error) => Err(Failure::file("remove the directory", path.as_bytes(), error)),
         }
     }
-
-    /// Gives a file or link another name in the place of what has it.
-    pub fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
-        let renamed = self.parent(from.as_bytes()).and_then(|(old, old_name)| {
-            let (new, new_name) = self.parent(to.as_bytes())?;
-            rustix::fs::renameat(&old.fd, old_name, &new.fd, new_name)
-        });
-        renamed.map_err(|error| Failure::file("rename", from.as_bytes(), error))
-    }
 }
 
 /// What kind of entry was found.

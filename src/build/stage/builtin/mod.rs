@@ -14,7 +14,10 @@ mod answer;
 mod certificates;
 #[doc(hidden)]
 pub mod door;
+mod dpkg;
 mod known;
+mod maintscript;
+mod units;
 
 pub(super) use answer::{Answer, Call, Output, Peer};
 
@@ -24,8 +27,12 @@ use super::root::Root;
 pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 
 /// The builtins that are found by name on `PATH`.
-pub(super) const BY_NAME: &[(&str, Builtin)] =
-    &[("update-ca-certificates", certificates::update_ca_certificates)];
+pub(super) const BY_NAME: &[(&str, Builtin)] = &[
+    ("deb-systemd-helper", units::deb_systemd_helper),
+    ("dpkg", dpkg::dpkg),
+    ("dpkg-maintscript-helper", maintscript::dpkg_maintscript_helper),
+    ("update-ca-certificates", certificates::update_ca_certificates),
+];
 
 /// The builtins that take the place of one absolute path, where the image has a regular file.
 pub(super) const BY_PATH: &[(&str, Builtin)] = &[];
