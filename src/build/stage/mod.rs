@@ -35,6 +35,8 @@ mod scripts;
 mod shared;
 mod worker;
 
+#[doc(hidden)]
+pub use builtin::door;
 pub use failure::Failure;
 pub use job::{Limits, StageJob, StagePackage};
 pub use outer::{Preparing, Stage, StageError, build};

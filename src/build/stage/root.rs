@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::failure::Failure;
@@ -180,6 +180,98 @@ impl Root {
         }
         Ok(())
     }
+
+    /// What is at `path`, links followed inside the root; nothing for a link that leads nowhere.
+    pub fn follow(&self, path: &str) -> Result<Option<Stat>, Failure> {
+        let path = path.trim_matches('/');
+        if path.is_empty() {
+            return Ok(rustix::fs::fstat(&self.top.fd).ok());
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = rustix::fs::openat2(&self.top.fd, path, flags, Mode::empty(), RESOLVE);
+        match found.and_then(|fd| rustix::fs::fstat(&fd)) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(Failure::file("look at", path.as_bytes(), error)),
+        }
+    }
+
+    /// Whether there is a regular file or a link to one.
+    pub fn is_file(&self, path: &str) -> Result<bool, Failure> {
+        Ok(self.follow(path)?.is_some_and(|stat| kind(&stat) == FileType::RegularFile))
+    }
+
+    /// Whether there is a directory or a link to one.
+    pub fn is_directory(&self, path: &str) -> Result<bool, Failure> {
+        Ok(self.follow(path)?.is_some_and(|stat| kind(&stat) == FileType::Directory))
+    }
+
+    /// The type of what is at `path`, links in its last component not followed.
+    pub fn kind(&self, path: &str) -> Result<Option<FileType>, Failure> {
+        Ok(self.stat(path.as_bytes())?.map(|stat| kind(&stat)))
+    }
+
+    /// Where the link at `path` leads; nothing when there is no link.
+    pub fn read_link(&self, path: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let (directory, name) = match self.parent(path.as_bytes()) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(Failure::file("read the link", path.as_bytes(), error)),
+        };
+        match rustix::fs::readlinkat(&directory.fd, name, Vec::new()) {
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => Ok(None),
+            Err(error) => Err(Failure::file("read the link", path.as_bytes(), error)),
+        }
+    }
+
+    /// The names in a directory, sorted by bytes; nothing when it is none.
+    pub fn list(&self, path: &str) -> Result<Option<Vec<Vec<u8>>>, Failure> {
+        let fail = |error: Errno| Failure::file("list", path.as_bytes(), error);
+        let directory = match self.directory(path.trim_matches('/').as_bytes()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&directory.fd).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(Some(names))
+    }
+
+    /// Makes a link, in place of whatever file or link is there.
+    pub fn symlink(&self, target: &[u8], path: &str) -> Result<(), Failure> {
+        let made = self.parent(path.as_bytes()).and_then(|(directory, name)| {
+            directory.remove(name)?;
+            rustix::fs::symlinkat(target, &directory.fd, name)
+        });
+        made.map_err(|error| Failure::file("make the link", path.as_bytes(), error))
+    }
+
+    /// Removes a directory if it is empty; says whether it did.
+    pub fn remove_empty_directory(&self, path: &str) -> Result<bool, Failure> {
+        let removed = self
+            .parent(path.as_bytes())
+            .and_then(|(directory, name)| rustix::fs::unlinkat(&directory.fd, name, AtFlags::REMOVEDIR));
+        if removed.is_ok() {
+            self.forget();
+        }
+        match removed {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(error) => Err(Failure::file("remove the directory", path.as_bytes(), error)),
+        }
+    }
+}
+
+/// What kind of entry was found.
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
 }
 
 impl Directory {

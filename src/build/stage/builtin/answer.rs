@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 
+use crate::build::stage::failure::Failure;
+
 /// One call of a program by a maintainer script.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::build::stage) struct Call {
@@ -58,6 +60,12 @@ impl Answer {
     /// An exit status without a word.
     pub fn status(status: u8) -> Self {
         Self::Done(Output { status, ..Output::default() })
+    }
+
+    /// An effect that could not be finished: the caller is told why and fails.
+    pub fn failed(call: &Call, failure: &Failure) -> Self {
+        let stderr = format!("{}: {failure}\n", call.program).into_bytes();
+        Self::Done(Output { status: 1, stdout: Vec::new(), stderr })
     }
 }
 

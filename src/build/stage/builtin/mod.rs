@@ -5,7 +5,7 @@
 //! own on `PATH`, where each is the relay of the sandbox. That hands the call to this process and does what it answers.
 //!
 //! A builtin does only what it understands whole. Anything else it declines, before any effect, and the relay becomes
-//! the image's own program. It is offered only where that program is one of those it was compared with, by hash: an
+//! the image's own program. It also declines where that program is none of those it was compared with, by hash: an
 //! update of the program turns the builtin off until it has been compared again. The comparison, byte by byte, is
 //! `tests/builtin`.
 //!
@@ -13,7 +13,14 @@
 //! root, where the script itself could write as well; sizes are bounded.
 
 mod answer;
+mod certificates;
+#[doc(hidden)]
+pub mod door;
+mod dpkg;
+mod known;
+mod maintscript;
 mod offer;
+mod units;
 
 pub(super) use answer::{Answer, Call, Output, Peer};
 pub(super) use offer::Offer;
@@ -21,26 +28,15 @@ pub(super) use offer::Offer;
 use super::root::Root;
 
 /// Does what a program would have done, or declines.
-pub(super) type Run = fn(&Call, &Root, &mut dyn Peer) -> Answer;
+pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 
-/// A program that is done here.
-pub(super) struct Builtin {
-    /// Where it is found.
-    pub found: Found,
-    /// What it does.
-    pub run: Run,
-    /// The SHA-256 of each version of the image's program that it was compared with.
-    pub compared: &'static [&'static str],
-}
+/// The builtins that are found by name on `PATH`.
+pub(super) const BY_NAME: &[(&str, Builtin)] = &[
+    ("deb-systemd-helper", units::deb_systemd_helper),
+    ("dpkg", dpkg::dpkg),
+    ("dpkg-maintscript-helper", maintscript::dpkg_maintscript_helper),
+    ("update-ca-certificates", certificates::update_ca_certificates),
+];
 
-/// Where scripts find a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// By this name on `PATH`.
-    Name(&'static str),
-    /// At this absolute path, which the relay covers.
-    Path(&'static str),
-}
-
-/// All builtins. At most four are found by their path.
-const BUILTINS: &[Builtin] = &[];
+/// The builtins that take the place of one absolute path, where the image has a regular file.
+pub(super) const BY_PATH: &[(&str, Builtin)] = &[];
