@@ -11,6 +11,7 @@
 //! root, where the script itself could write as well; sizes are bounded.
 
 mod answer;
+mod debconf;
 
 pub(super) use answer::{Answer, Call, Output, Peer};
 
@@ -23,4 +24,4 @@ pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 pub(super) const BY_NAME: &[(&str, Builtin)] = &[];
 
 /// The builtins that take the place of one absolute path, where the image has a regular file.
-pub(super) const BY_PATH: &[(&str, Builtin)] = &[];
+pub(super) const BY_PATH: &[(&str, Builtin)] = &[("/usr/share/debconf/frontend", debconf::frontend)];
