@@ -11,12 +11,16 @@ pub(super) struct Display {
     /// Shown above the next text.
     pub title: Bytes,
     /// Whether Text::WrapI18N is there, which breaks lines elsewhere than Text::Wrap.
-    pub international: bool,
+    international: bool,
     stdout: Bytes,
     stderr: Bytes,
 }
 
 impl Display {
+    pub fn new(international: bool) -> Self {
+        Self { international, ..Self::default() }
+    }
+
     /// Shows a text.
     pub fn show(&mut self, text: &[u8]) {
         let text = if self.international { wrap_international(text) } else { wrap(text) };

@@ -94,7 +94,7 @@ impl Debconf {
             return Answer::Decline;
         };
         let store = Store::new(config, passwords, templates, circumstances.languages);
-        let display = Display { international: circumstances.international, ..Display::default() };
+        let display = Display::new(circumstances.international);
         let (seen, priority) = (circumstances.mark_seen, circumstances.priority);
         let mut frontend = Frontend::new(store, root, &call.directory, display, seen, priority);
         match self.run(&mut frontend, wanted, call, peer) {

@@ -189,18 +189,12 @@ impl<'a> Module<'a> {
             return Ok(Reply::Stop);
         }
         let parameters: Vec<&[u8]> = parameters.iter().map(Vec::as_slice).collect();
-        let (code, text) = match self.command(frontend, &command, &parameters)? {
-            Some(said) => said,
-            None => {
-                let text = [
-                    b"Unsupported command \"",
-                    &command[..],
-                    b"\" (full line was \"",
-                    line,
-                    b"\") received from confmodule.",
-                ];
-                (SYNTAX_ERROR, Some(text.concat()))
-            }
+        let Some((code, text)) = self.command(frontend, &command, &parameters)? else {
+            // The only reply that may have more than one line.
+            let known = [b" Unsupported command \"", &command[..], b"\" (full line was \"", line].concat();
+            return Ok(Reply::Line(
+                [SYNTAX_ERROR.as_bytes(), &known, b"\") received from confmodule."].concat(),
+            ));
         };
         let mut reply = code.as_bytes().to_vec();
         if let Some(text) = text {
