@@ -104,15 +104,6 @@ impl Root {
         }
     }
 
-    /// Whether a regular file is at `path`, links followed.
-    pub fn is_file(&self, path: &[u8]) -> bool {
-        let path = path.strip_prefix(b"/").unwrap_or(path);
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found = rustix::fs::openat2(&self.top.fd, path, flags, Mode::empty(), RESOLVE);
-        let found = found.and_then(rustix::fs::fstat);
-        found.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
-    }
-
     /// The whole content of a regular file, or nothing when there is none.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Failure> {
         let fail = |reason: String| Failure::file("read", path.as_bytes(), reason);

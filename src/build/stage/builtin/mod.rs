@@ -14,6 +14,7 @@
 
 mod answer;
 mod certificates;
+mod debconf;
 #[doc(hidden)]
 pub mod door;
 mod dpkg;
@@ -38,5 +39,5 @@ pub(super) const BY_NAME: &[(&str, Builtin)] = &[
     ("update-ca-certificates", certificates::update_ca_certificates),
 ];
 
-/// The builtins that take the place of one absolute path, where the image has a regular file.
-pub(super) const BY_PATH: &[(&str, Builtin)] = &[];
+/// debconf's program is found by its path, which the relay covers; scripts look whether that is a regular file.
+pub(super) const DEBCONF: &str = "/usr/share/debconf/frontend";

@@ -6,22 +6,24 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use super::{Answer, BUILTINS, Call, Found, Peer, Run};
+use super::debconf::Debconf;
+use super::{Answer, BY_NAME, Builtin, Call, DEBCONF, Peer};
 use crate::build::stage::failure::Failure;
 use crate::build::stage::root::Root;
-use crate::digest::Sha256;
 use crate::sandbox::{Connection, RELAY_DIRECTORY, Reply, Request, Status};
 
 /// Where programs are searched for, in this order.
 const PLACES: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
 
-/// The builtins whose programs a root has, in a version that they were compared with.
+/// The builtins whose programs a root has.
 pub(in crate::build::stage) struct Offer {
     root: OwnedFd,
-    /// By the last part of the path; with the way to the image's own program.
-    builtins: BTreeMap<&'static str, (Run, CString)>,
+    /// By name; with the way to the image's own program.
+    builtins: BTreeMap<&'static str, (Builtin, CString)>,
     names: Vec<&'static str>,
+    /// Paths that the relay covers: debconf's, or none.
     covered: Vec<CString>,
+    debconf: Debconf,
 }
 
 impl Offer {
@@ -35,34 +37,21 @@ impl Offer {
             builtins: BTreeMap::new(),
             names: Vec::new(),
             covered: Vec::new(),
+            debconf: Debconf::default(),
         };
-        for builtin in BUILTINS {
-            let path = match builtin.found {
-                Found::Path(path) => root.is_file(path.as_bytes()).then(|| path.to_owned()),
-                Found::Name(name) => PLACES
-                    .iter()
-                    .map(|place| format!("/{place}/{name}"))
-                    .find(|path| root.is_file(path.as_bytes())),
-            };
-            let Some(path) = path else { continue };
-            let bytes = root.read(&path)?.unwrap_or_default();
-            if !builtin.compared.contains(&Sha256::of(&bytes).to_string().as_str()) {
-                continue;
-            }
-            let name = path.rsplit('/').next().unwrap_or_default();
-            let (name, real) = match builtin.found {
-                Found::Name(name) => {
+        for (name, builtin) in BY_NAME {
+            let paths = PLACES.iter().map(|place| format!("/{place}/{name}"));
+            for path in paths {
+                if root.is_file(&path)? {
+                    let path = CString::new(path).unwrap_or_default();
+                    offer.builtins.insert(name, (*builtin, path));
                     offer.names.push(name);
-                    (name, path.clone())
+                    break;
                 }
-                Found::Path(known) => {
-                    let real = format!("{RELAY_DIRECTORY}/covered-{}", offer.covered.len());
-                    offer.covered.extend(CString::new(path.clone()));
-                    (&known[known.len() - name.len()..], real)
-                }
-            };
-            let real = CString::new(real).map_err(|error| Failure::file("use", path.as_bytes(), error))?;
-            offer.builtins.insert(name, (builtin.run, real));
+            }
+        }
+        if root.is_file(DEBCONF)? {
+            offer.covered.extend(CString::new(DEBCONF));
         }
         Ok(offer)
     }
@@ -80,14 +69,24 @@ impl Offer {
     /// Answers one call.
     pub fn answer(&self, request: Request, connection: &mut Connection) -> Reply {
         let program = request.arguments.first().map(|name| String::from_utf8_lossy(name).into_owned());
-        let program = program.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or_default();
-        let Some((run, real)) = self.builtins.get(program) else { return Reply::Exit(127) };
+        let program = program.unwrap_or_default();
+        let name = program.rsplit('/').next().unwrap_or_default();
+        let (builtin, real) = match self.builtins.get(name) {
+            Some((builtin, real)) => (Some(builtin), real.clone()),
+            // Under the only path that is covered.
+            None => (None, covered_program()),
+        };
         let decline = || Reply::Run(real.clone());
-        let Some(call) = call(program, request) else { return decline() };
+        let Some(call) = call(name, request) else { return decline() };
         // A root of its own: another thread may have another call, and scripts exchange directories.
         let root = self.root.try_clone().map_err(drop).and_then(|fd| Root::new(fd).map_err(drop));
         let Ok(root) = root else { return decline() };
-        match run(&call, &root, &mut Remote { connection }) {
+        let mut peer = Remote { connection };
+        let answer = match builtin {
+            Some(builtin) => builtin(&call, &root, &mut peer),
+            None => self.debconf.frontend(&call, &root, &mut peer),
+        };
+        match answer {
             Answer::Decline => decline(),
             Answer::Done(output) => {
                 for (descriptor, bytes) in [(1, &output.stdout), (2, &output.stderr)] {
@@ -99,6 +98,11 @@ impl Offer {
             }
         }
     }
+}
+
+/// The covered program, where the relay can run it.
+fn covered_program() -> CString {
+    CString::new(format!("{RELAY_DIRECTORY}/covered-0")).unwrap_or_default()
 }
 
 /// The call behind a request; nothing when it did not come whole or is not UTF-8.

@@ -1,0 +1,108 @@
+//! A script that talks to debconf, from its start to its end.
+
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::protocol::{Frontend, Module, Reply};
+use super::store::Died;
+use crate::build::stage::builtin::Peer;
+
+/// Longest line of a script, in bytes.
+const MAX_LINE: u64 = 1 << 20;
+/// Most that a script may say, in bytes.
+const MAX_SAID: u64 = 64 << 20;
+
+/// Runs a script and answers it. Its exit status, as debconf takes it.
+pub(super) fn run(
+    frontend: &mut Frontend<'_>,
+    peer: &mut dyn Peer,
+    program: &str,
+    arguments: &[&str],
+    owner: &[u8],
+) -> Result<u8, Died> {
+    let mut module = Module::new(frontend, owner);
+    let stream = peer.start(program, arguments, &[("DEBIAN_HAS_FRONTEND", "1")]).map_err(|error| {
+        let status = error.raw_os_error().and_then(|number| u8::try_from(number).ok()).unwrap_or(255);
+        Died { reason: format!("open2: exec of {program} failed: {error}"), status }
+    })?;
+    let talked = talk(frontend, &mut module, &stream, peer);
+    if talked.is_err() {
+        // It sees that nobody is there any more.
+        drop(stream);
+        let _ = peer.wait();
+        return talked.map(|_| 0);
+    }
+    // After `STOP`, a script goes on with its standard input and output still open.
+    let ended = peer.wait().map_err(|error| Died::new(format!("lost {program}: {error}")))?;
+    module.finish(frontend);
+    Ok(match talked {
+        Ok(Talk::Refused) => 128,
+        _ => ended,
+    })
+}
+
+/// How a talk ended.
+enum Talk {
+    Ended,
+    /// The script did not wait for a reply. debconf makes a failure of it.
+    Refused,
+}
+
+fn talk(
+    frontend: &mut Frontend<'_>,
+    module: &mut Module<'_>,
+    stream: &UnixStream,
+    peer: &mut dyn Peer,
+) -> Result<Talk, Died> {
+    let mut lines = BufReader::new(stream.take(MAX_SAID));
+    let mut line = Vec::new();
+    let mut talk = Talk::Ended;
+    loop {
+        line.clear();
+        match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => return Err(Died::new(format!("cannot hear the script: {error}"))),
+        }
+        // Perl takes a last line of `0` for the end.
+        if line.is_empty() || line == b"0" {
+            return match lines.get_ref().limit() {
+                0 => Err(Died::new(format!("the script said more than {MAX_SAID} bytes"))),
+                _ => Ok(talk),
+            };
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        } else if line.len() as u64 == MAX_LINE {
+            return Err(Died::new(format!("the script said a line of more than {MAX_LINE} bytes")));
+        }
+        let replied = module.line(frontend, &line);
+        let (stdout, stderr) = frontend.display.take();
+        for (descriptor, text) in [(1, stdout), (2, stderr)] {
+            if !text.is_empty() {
+                peer.write(descriptor, &text).map_err(|error| Died::new(error.to_string()))?;
+            }
+        }
+        let Reply::Line(mut reply) = replied? else { return Ok(talk) };
+        reply.push(b'\n');
+        match send(stream, &reply) {
+            Ok(()) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => talk = Talk::Refused,
+            Err(error) => return Err(Died::new(format!("cannot answer the script: {error}"))),
+        }
+    }
+}
+
+fn send(stream: &UnixStream, mut text: &[u8]) -> Result<(), Errno> {
+    while !text.is_empty() {
+        match rustix::net::send(stream, text, SendFlags::NOSIGNAL) {
+            Ok(sent) => text = &text[sent..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
