@@ -34,21 +34,27 @@ pub(super) fn make(
     let failed = |doing: &str, error: &dyn std::error::Error| {
         CommandError::failed(&format!("{image}: {doing}"), error)
     };
+    let last = plan.stages.last();
+    let last = last.ok_or_else(|| CommandError::Failed(format!("image `{image}` installs no packages")))?;
+    let open = |stage: &Stage| match Layer::open(&session.store, stage.key) {
+        Ok(layer) => Ok(Some(layer)),
+        Err(LayerError::Missing(_)) => Ok(None),
+        Err(error) => Err(failed("cannot use a layer", &error)),
+    };
+    if let Some(top) = open(last)? {
+        plan.stages.iter().try_for_each(|stage| note(session, stage))?;
+        return Ok(Layers { top, built: 0 });
+    }
     let mut missing = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
-        match Layer::open(&session.store, stage.key) {
-            Ok(_) => note(session, stage)?,
-            Err(LayerError::Missing(_)) => missing.push((index, stage)),
-            Err(error) => return Err(failed("cannot use a layer", &error)),
+        match open(stage)? {
+            Some(_) => note(session, stage)?,
+            None => missing.push((index, stage)),
         }
     }
-    if !missing.is_empty() {
-        build(session, plan, &missing, on_lower)?;
-    }
-    let top = plan.stages.last();
-    let top = top.ok_or_else(|| CommandError::Failed(format!("image `{image}` installs no packages")))?;
-    let top = Layer::open(&session.store, top.key).map_err(|error| failed("cannot use a layer", &error))?;
-    Ok(Layers { top, built: missing.len() })
+    build(session, plan, &missing, on_lower)?;
+    let gone = || CommandError::Failed(format!("{image}: a layer that was just made is gone from the store"));
+    Ok(Layers { top: open(last)?.ok_or_else(gone)?, built: missing.len() })
 }
 
 /// Builds `missing`, the lowest first; each with its number.

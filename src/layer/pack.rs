@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt as _;
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
 use super::LayerIndex;
 use crate::digest::{HashingWriter, Sha256};
 use crate::store::{Damage, Kind, Object, Store, Unusable, read_sealed, touch};
@@ -88,7 +91,7 @@ impl Layer {
         let mut parent = index.parent;
         let mut packs = vec![Pack { key, offsets: index.offsets, file }];
         while let Some(below) = parent {
-            let (index, file) = open_one(store, below)?;
+            let (index, file) = open_as::<BelowIndex>(store, below)?;
             parent = index.parent;
             packs.push(Pack { key: below, offsets: index.offsets, file });
             if packs.len() > MAX_BELOW {
@@ -141,6 +144,35 @@ pub(super) fn lost(tree: &Tree, held: impl Fn(&Sha256) -> bool) -> Option<String
 
 /// Opens the files of one layer.
 pub(super) fn open_one(store: &Store, key: Sha256) -> Result<(LayerIndex, File), LayerError> {
+    open_as(store, key)
+}
+
+/// What is needed of the index of a layer that lies below another: that one has the whole tree.
+#[derive(Deserialize)]
+struct BelowIndex {
+    format: u32,
+    parent: Option<Sha256>,
+    offsets: BTreeMap<Sha256, u64>,
+}
+
+/// An index, or a part of one.
+trait Index: DeserializeOwned {
+    fn format(&self) -> u32;
+}
+
+impl Index for LayerIndex {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Index for BelowIndex {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+fn open_as<T: Index>(store: &Store, key: Sha256) -> Result<(T, File), LayerError> {
     let directory = store.path(Kind::Layer, key);
     let damaged = |reason: String| LayerError::Damaged { key, reason };
     let unreadable = |name: &str, source: io::Error| match source.kind() {
@@ -153,8 +185,8 @@ pub(super) fn open_one(store: &Store, key: Sha256) -> Result<(LayerIndex, File),
         Unusable::Missing => unreadable("layer.json", io::ErrorKind::NotFound.into()),
         Unusable::Damaged(reason) => damaged(format!("its index: {reason}")),
     })?;
-    let index: LayerIndex = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    if index.format != super::FORMAT {
+    let index: T = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if index.format() != super::FORMAT {
         return Err(damaged("it has another format".into()));
     }
     let pack = File::open(directory.join("pack")).map_err(|error| unreadable("pack", error))?;

@@ -162,6 +162,7 @@ fn a_full_disk_ends_the_build_with_an_error() {
         contents: &sample.contents,
         head: &sample.head,
         mtime: EPOCH,
+        layers: &sample.layers,
     };
     let quiet = ("test", &build_images::progress::Silent as &dyn build_images::progress::Reporter);
     for room in [0, 10_000, 200_000] {
@@ -251,4 +252,57 @@ proptest! {
         archive.tree.remove(&path("etc/vzdump/pct.conf"));
         prop_assert_eq!(archive.tree, after.tree);
     }
+}
+
+/// Two images on one layer: what belongs to its packages is in the same frames, whatever else each has.
+#[test]
+fn images_on_one_layer_have_its_frames_in_common() {
+    let base = |sample: &mut Sample| {
+        for number in 0..40 {
+            let name = format!("base-{number}");
+            let file = format!("usr/share/{name}");
+            sample.file(&file, noise(number, 3000));
+            sample.own(&name, &[&file]);
+            sample.layers.insert(name, 0);
+        }
+    };
+    let image = |prefix: &str, count: u64| {
+        let mut sample = Sample::new();
+        base(&mut sample);
+        for number in 0..count {
+            // Names that would stand between those of the base.
+            let name = format!("base-{number}-{prefix}");
+            let file = format!("usr/bin/{name}");
+            sample.file(&file, noise(1000 + number, 2000));
+            sample.own(&name, &[&file]);
+            sample.layers.insert(name, 1);
+        }
+        sample
+    };
+    let (_keep, store) = store();
+    let (one, _) = image("one", 30).write(&store, &SMALL, 2).unwrap();
+    let (other, _) = image("other", 7).write(&store, &SMALL, 2).unwrap();
+    let common = one.keys.iter().filter(|key| other.keys.contains(key)).count();
+    let bytes: u64 = 40 * 3000;
+    assert!(common as u64 >= bytes / SMALL.max_frame, "{common} of {} and {}", one.keys.len(), other.keys.len());
+
+    // Warmed ahead, the lower layer's frames are those of the archive.
+    let (_keep, store) = crate::support::store();
+    let mut lower = Sample::new();
+    base(&mut lower);
+    let source = build_images::archive::Source {
+        tree: &lower.tree,
+        contents: &lower.contents,
+        head: &[],
+        mtime: EPOCH,
+        layers: &lower.layers,
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let warmed = build_images::archive::warm(&source, &store, &SMALL, 2, &stop).unwrap();
+    let (again, bytes) = image("one", 30).write(&store, &SMALL, 2).unwrap();
+    let used = again.keys.iter().filter(|key| warmed.contains(key)).count();
+    assert_eq!((used, again.compressed), (warmed.len(), again.keys.len() - used));
+    assert!(!warmed.is_empty());
+    let (_keep, store) = crate::support::store();
+    assert_eq!(bytes, image("one", 30).write(&store, &SMALL, 1).unwrap().1);
 }

@@ -18,6 +18,7 @@ pub struct Sample {
     pub tree: Tree,
     pub contents: BTreeMap<Sha256, Vec<u8>>,
     pub head: Vec<Head>,
+    pub layers: BTreeMap<String, usize>,
 }
 
 pub fn path(text: &str) -> TreePath {
@@ -64,7 +65,13 @@ impl Sample {
         parameters: &Parameters,
         threads: usize,
     ) -> Result<(Summary, Vec<u8>), ArchiveError> {
-        let source = Source { tree: &self.tree, contents: &self.contents, head: &self.head, mtime: EPOCH };
+        let source = Source {
+            tree: &self.tree,
+            contents: &self.contents,
+            head: &self.head,
+            mtime: EPOCH,
+            layers: &self.layers,
+        };
         let mut out = Vec::new();
         let summary = write(&source, store, parameters, threads, ("test", &Silent), &mut out)?;
         Ok((summary, out))

@@ -56,7 +56,9 @@ impl Artifact {
         let store = tempfile::tempdir().unwrap();
         let store = Store::open(store.path()).unwrap();
         let head = [Head { path: path("etc/vzdump/pct.conf"), bytes: self.config.clone().into_bytes() }];
-        let source = Source { tree: &self.tree, contents: &self.contents, head: &head, mtime: 1 };
+        let layers = BTreeMap::new();
+        let source =
+            Source { tree: &self.tree, contents: &self.contents, head: &head, mtime: 1, layers: &layers };
         let file = File::create(directory.join(ARCHIVE)).unwrap();
         let summary =
             archive::write(&source, &store, &Parameters::default(), 1, ("test", &Silent), file).unwrap();
