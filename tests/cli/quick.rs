@@ -225,6 +225,8 @@ impl Watched {
         loop {
             match self.next() {
                 Some(line) if line.contains(text) => return,
+                // It would wait for ever: whom it waits for has been stopped.
+                Some(line) if line.contains(": waiting ") => panic!("`{line}` instead of `{text}`"),
                 Some(_) => {}
                 None => panic!("it ended without `{text}`:\n{}", self.seen),
             }
