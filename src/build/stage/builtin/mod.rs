@@ -12,11 +12,16 @@
 
 mod answer;
 mod certificates;
+mod diversions;
 #[doc(hidden)]
 pub mod door;
 mod dpkg;
+mod host_keys;
 mod known;
 mod maintscript;
+mod overrides;
+mod run_levels;
+mod text;
 mod units;
 
 pub(super) use answer::{Answer, Call, Output, Peer};
@@ -30,8 +35,12 @@ pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 pub(super) const BY_NAME: &[(&str, Builtin)] = &[
     ("deb-systemd-helper", units::deb_systemd_helper),
     ("dpkg", dpkg::dpkg),
+    ("dpkg-divert", diversions::dpkg_divert),
     ("dpkg-maintscript-helper", maintscript::dpkg_maintscript_helper),
+    ("dpkg-statoverride", overrides::dpkg_statoverride),
+    ("ssh-keygen", host_keys::ssh_keygen),
     ("update-ca-certificates", certificates::update_ca_certificates),
+    ("update-rc.d", run_levels::update_rc_d),
 ];
 
 /// The builtins that take the place of one absolute path, where the image has a regular file.
