@@ -9,10 +9,12 @@
 )]
 
 mod certificates;
+mod diversions;
 mod maintscript;
 #[path = "../stage/packages.rs"]
 #[allow(dead_code, reason = "only the mirror and the place of what is kept are of use here")]
 mod packages;
+mod scripts;
 #[path = "../support/mod.rs"]
 mod support;
 mod units;

@@ -66,6 +66,10 @@ fn upgrades_and_mistakes_are_declined() {
         let Some(mut world) = World::new() else { return };
         world.set(name, value);
         world.must_not(PROGRAM, &["rm_conffile", "/etc/a", "1.0", "--", "configure", ""]);
-        world.must_not(PROGRAM, &["supports", "rm_conffile"].map(|word| if name == "DPKG_MAINTSCRIPT_NAME" { word } else { "--help" }));
+        world.must_not(
+            PROGRAM,
+            &["supports", "rm_conffile"]
+                .map(|word| if name == "DPKG_MAINTSCRIPT_NAME" { word } else { "--help" }),
+        );
     }
 }

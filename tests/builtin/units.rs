@@ -132,7 +132,17 @@ fn unit(random: &mut StdRng) -> String {
 #[test]
 fn generated_units_with_presets_drop_ins_and_masks() {
     let names = ["a.service", "b.socket", "c.timer", "d@.service", "e@.service", "f-g.path", "h.mount"];
-    let called = ["a.service", "b.socket", "c.timer", "d@.service", "d@i.service", "e@x.service", "f-g.path", "h.mount", "no.service"];
+    let called = [
+        "a.service",
+        "b.socket",
+        "c.timer",
+        "d@.service",
+        "d@i.service",
+        "e@x.service",
+        "f-g.path",
+        "h.mount",
+        "no.service",
+    ];
     let presets = [
         "enable a.service\ndisable *\n",
         "# nothing\n\ndisable *.timer\n",
@@ -145,7 +155,8 @@ fn generated_units_with_presets_drop_ins_and_masks() {
     let Some(mut world) = world() else { return };
     for seed in 0..60 {
         let random = &mut StdRng::seed_from_u64(seed);
-        for path in ["/etc/systemd/system", "/var/lib/systemd", "/etc/systemd/system-preset", "/run/systemd"] {
+        for path in ["/etc/systemd/system", "/var/lib/systemd", "/etc/systemd/system-preset", "/run/systemd"]
+        {
             world.remove(path);
         }
         world.change(|root| fs::create_dir_all(root.join("etc/systemd/system")).unwrap());
@@ -172,12 +183,16 @@ fn generated_units_with_presets_drop_ins_and_masks() {
             world.link("/etc/systemd/system/other.service", "/usr/lib/systemd/system/a.service");
         }
         if random.random_bool(0.2) {
-            world.link("/etc/systemd/system/multi-user.target.wants/a.service", "/lib/systemd/system/a.service");
+            world.link(
+                "/etc/systemd/system/multi-user.target.wants/a.service",
+                "/lib/systemd/system/a.service",
+            );
         }
         for _ in 0..3 {
             let unit = called.choose(random).unwrap();
             world.call(PROGRAM, &["enable", unit]);
-            let action = ["disable", "purge", "mask", "unmask", "is-enabled", "update-state", "reenable", "enable"];
+            let action =
+                ["disable", "purge", "mask", "unmask", "is-enabled", "update-state", "reenable", "enable"];
             for _ in 0..3 {
                 world.call(PROGRAM, &[action.choose(random).unwrap(), unit]);
             }
@@ -193,11 +208,24 @@ fn generated_units_with_presets_drop_ins_and_masks() {
 #[test]
 fn what_is_not_understood_is_declined() {
     let Some(mut world) = world() else { return };
-    for words in [&[][..], &["--help"], &["--q", "enable", "a.service"], &["start", "ssh.service"], &["enable", "../x.service"], &["enable", "no-such.service"], &["enable", "x\\x2d.service"]] {
+    for words in [
+        &[][..],
+        &["--help"],
+        &["--q", "enable", "a.service"],
+        &["start", "ssh.service"],
+        &["enable", "../x.service"],
+        &["enable", "no-such.service"],
+        &["enable", "x\\x2d.service"],
+    ] {
         world.must_not(PROGRAM, words);
     }
     world.must(PROGRAM, &["unmask", "ssh.service"]);
-    for (name, value) in [("_DEB_SYSTEMD_HELPER_DEBUG", "1"), ("DPKG_ROOT", "/x"), ("SYSTEMD_LOG_LEVEL", "debug"), ("DPKG_MAINTSCRIPT_PACKAGE", "")] {
+    for (name, value) in [
+        ("_DEB_SYSTEMD_HELPER_DEBUG", "1"),
+        ("DPKG_ROOT", "/x"),
+        ("SYSTEMD_LOG_LEVEL", "debug"),
+        ("DPKG_MAINTSCRIPT_PACKAGE", ""),
+    ] {
         let Some(mut world) = crate::units::world() else { return };
         world.set(name, value);
         world.must_not(PROGRAM, &["unmask", "ssh.service"]);

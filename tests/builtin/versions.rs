@@ -6,7 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::world::World;
 
-const VERSIONS: [&str; 12] = [
+const VERSIONS: [&str; 13] = [
     "",
     "0",
     "1.0",
@@ -22,20 +22,9 @@ const VERSIONS: [&str; 12] = [
     "1.a",
 ];
 /// What dpkg warns of or refuses.
-const ODD: [&str; 9] = [
-    "1.0-",
-    "a1",
-    "-1",
-    "1:",
-    "x:1",
-    "1 2",
-    " 1.0 ",
-    "1_0",
-    "99999999999:1",
-];
-const RELATIONS: [&str; 15] = [
-    "lt", "le", "eq", "ne", "ge", "gt", "lt-nl", "le-nl", "ge-nl", "gt-nl", "<<", "<=", "=", ">=", ">>",
-];
+const ODD: [&str; 9] = ["1.0-", "a1", "-1", "1:", "x:1", "1 2", " 1.0 ", "1_0", "99999999999:1"];
+const RELATIONS: [&str; 15] =
+    ["lt", "le", "eq", "ne", "ge", "gt", "lt-nl", "le-nl", "ge-nl", "gt-nl", "<<", "<=", "=", ">=", ">>"];
 
 #[test]
 fn versions_are_compared_as_dpkg_does() {
@@ -67,7 +56,11 @@ fn versions_are_compared_as_dpkg_does() {
     }
     println!("{} done, {} declined", world.done, world.declined.len());
     assert!(world.done > 250, "{} done", world.done);
-    for words in [&["--compare-versions", "1", "lt"][..], &["--print-architecture"], &["--force-all", "--compare-versions", "1", "lt", "2"]] {
+    for words in [
+        &["--compare-versions", "1", "lt"][..],
+        &["--print-architecture"],
+        &["--force-all", "--compare-versions", "1", "lt", "2"],
+    ] {
         world.must_not("dpkg", words);
     }
 }

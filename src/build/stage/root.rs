@@ -244,6 +244,16 @@ impl Root {
         made.map_err(|error| Failure::file("make the link", path.as_bytes(), error))
     }
 
+    /// Gives a file a second name, in place of whatever file or link has that.
+    pub fn hard_link(&self, from: &str, to: &str) -> Result<(), Failure> {
+        let linked = self.parent(from.as_bytes()).and_then(|(old, old_name)| {
+            let (new, new_name) = self.parent(to.as_bytes())?;
+            new.remove(new_name)?;
+            rustix::fs::linkat(&old.fd, old_name, &new.fd, new_name, AtFlags::empty())
+        });
+        linked.map_err(|error| Failure::file("link", from.as_bytes(), error))
+    }
+
     /// Removes a directory if it is empty; says whether it did.
     pub fn remove_empty_directory(&self, path: &str) -> Result<bool, Failure> {
         let removed = self

@@ -25,7 +25,8 @@ fn answer(call: &Call) -> Option<Answer> {
         ["--validate-version", "--", version] | ["--validate-version", version] => {
             is_valid(version).then(Answer::success)
         }
-        ["--compare-versions", "--", left, relation, right] | ["--compare-versions", left, relation, right] => {
+        ["--compare-versions", "--", left, relation, right]
+        | ["--compare-versions", left, relation, right] => {
             holds(left, relation, right).map(|holds| Answer::status(u8::from(!holds)))
         }
         _ => None,
@@ -65,8 +66,20 @@ fn holds(left: &str, relation: &str, right: &str) -> Option<bool> {
     }
     let order = match (left.is_empty(), right.is_empty()) {
         (true, true) => Ordering::Equal,
-        (true, false) => if empty_is_last { Ordering::Greater } else { Ordering::Less },
-        (false, true) => if empty_is_last { Ordering::Less } else { Ordering::Greater },
+        (true, false) => {
+            if empty_is_last {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (false, true) => {
+            if empty_is_last {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
         (false, false) => compare(left, right),
     };
     Some(wanted.contains(&order))

@@ -15,12 +15,17 @@
 mod answer;
 mod certificates;
 mod debconf;
+mod diversions;
 #[doc(hidden)]
 pub mod door;
 mod dpkg;
+mod host_keys;
 mod known;
 mod maintscript;
 mod offer;
+mod overrides;
+mod run_levels;
+mod text;
 mod units;
 
 pub(super) use answer::{Answer, Call, Output, Peer};
@@ -35,8 +40,12 @@ pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 pub(super) const BY_NAME: &[(&str, Builtin)] = &[
     ("deb-systemd-helper", units::deb_systemd_helper),
     ("dpkg", dpkg::dpkg),
+    ("dpkg-divert", diversions::dpkg_divert),
     ("dpkg-maintscript-helper", maintscript::dpkg_maintscript_helper),
+    ("dpkg-statoverride", overrides::dpkg_statoverride),
+    ("ssh-keygen", host_keys::ssh_keygen),
     ("update-ca-certificates", certificates::update_ca_certificates),
+    ("update-rc.d", run_levels::update_rc_d),
 ];
 
 /// debconf's program is found by its path, which the relay covers; scripts look whether that is a regular file.

@@ -12,6 +12,7 @@ use directory::{Directory, Entry};
 
 use super::answer::{Answer, Call, Output, Peer};
 use super::known;
+use super::text::is_plain_locale;
 use crate::build::stage::root::Root;
 
 const PROGRAM: &str = "/usr/sbin/update-ca-certificates";
@@ -107,7 +108,7 @@ fn plan<'a>(call: &Call, root: &'a Root) -> Option<Plan<'a>> {
         local_certificates(root, LOCAL, 0, &mut local)?;
     }
     // `sort` goes by the locale.
-    if local.len() > 1 && !sorts_by_bytes(call) {
+    if local.len() > 1 && !is_plain_locale(call) {
         return None;
     }
     local.sort();
@@ -208,10 +209,4 @@ fn local_certificates(root: &Root, directory: &str, depth: usize, found: &mut Ve
         }
     }
     Some(())
-}
-
-fn sorts_by_bytes(call: &Call) -> bool {
-    let names = ["LC_ALL", "LC_COLLATE", "LANG"];
-    let locale = names.into_iter().map(|name| call.variable(name)).find(|value| !value.is_empty());
-    matches!(locale, None | Some("C" | "POSIX" | "C.UTF-8" | "C.utf8"))
 }

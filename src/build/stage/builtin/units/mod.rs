@@ -15,6 +15,7 @@ use closure::Link;
 
 use super::answer::{Answer, Call, Output, Peer};
 use super::known;
+use super::text::is_plain_locale;
 use crate::build::stage::failure::Failure;
 use crate::build::stage::root::{Attributes, Root};
 
@@ -114,6 +115,7 @@ fn request<'a>(call: &'a Call, root: &'a Root) -> Option<Request<'a>> {
     if odd.iter().any(|name| !call.variable(name).is_empty())
         || call.environment.keys().any(perl)
         || matches!(call.variable("DPKG_MAINTSCRIPT_PACKAGE"), "" | "0")
+        || !is_plain_locale(call)
         || root.is_directory("/run/systemd/system").ok()?
         || !known::is(root, PROGRAM, &KNOWN).ok()?
     {

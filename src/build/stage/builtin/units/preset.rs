@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use rustix::fs::FileType;
 
+use super::super::text::{is_simple_pattern, matches};
 use super::Scope;
 use super::unit_file::{self, Install, instance, with_instance};
 use crate::build::stage::failure::Failure;
@@ -104,11 +105,7 @@ impl<'a> Places<'a> {
                 "/run/systemd/generator.early",
                 "/run/systemd/generator.late",
             ],
-            Scope::User => &[
-                "/run/systemd/user",
-                "/usr/local/share/systemd/user",
-                "/usr/share/systemd/user",
-            ],
+            Scope::User => &["/run/systemd/user", "/usr/local/share/systemd/user", "/usr/share/systemd/user"],
         };
         other.iter().all(|path| matches!(self.root.kind(path), Ok(None)))
     }
@@ -215,7 +212,8 @@ impl Planning<'_> {
         for alias in &install.alias {
             let alias = expand(unit, default, alias)?;
             // Only a plain name of a plain unit is simple.
-            if unit_file::kind(&alias) != Some(kind) || instance(&alias).is_some() || instance(unit).is_some() {
+            if unit_file::kind(&alias) != Some(kind) || instance(&alias).is_some() || instance(unit).is_some()
+            {
                 return None;
             }
             if alias != unit {
@@ -251,9 +249,8 @@ impl Planning<'_> {
                 let directory = format!("{}/{other}.{suffix}", self.places.scope.configuration());
                 self.link(&format!("{directory}/{linked}"), &path)?;
                 if !self.places.exists(&other)? {
-                    self.plan.said += &format!(
-                        "Unit {path} is added as a dependency to a non-existent unit {other}.\n"
-                    );
+                    self.plan.said +=
+                        &format!("Unit {path} is added as a dependency to a non-existent unit {other}.\n");
                 }
             }
         }
@@ -360,7 +357,7 @@ fn rules(root: &Root, scope: Scope) -> Option<Vec<Rule>> {
             let pattern = words.next()?;
             let instances: Vec<_> = words.map(str::to_owned).collect();
             let listed = action == "enable" && instance(pattern) == Some("");
-            let odd = pattern.contains(['[', ']', '\\', '"', '\'']);
+            let odd = !is_simple_pattern(pattern) || pattern.contains(['"', '\'']);
             if !["enable", "disable", "ignore"].contains(&action) || odd || !instances.is_empty() && !listed {
                 return None;
             }
@@ -370,29 +367,9 @@ fn rules(root: &Root, scope: Scope) -> Option<Vec<Rule>> {
     Some(rules)
 }
 
-/// Whether a name fits a pattern with `*` and `?`.
-fn matches(pattern: &str, name: &str) -> bool {
-    match (pattern.chars().next(), name.chars().next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            let rest = &pattern[1..];
-            name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| matches(rest, &name[at..]))
-        }
-        (Some('?'), Some(c)) => matches(&pattern[1..], &name[c.len_utf8()..]),
-        (Some(a), Some(b)) if a == b => matches(&pattern[a.len_utf8()..], &name[b.len_utf8()..]),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_are_those_of_a_shell() {
-        assert!(matches("systemd-*.*", "systemd-a.service") && matches("*", "") && matches("a?c", "abc"));
-        assert!(!matches("a?c", "ac") && !matches("a*", "ba") && !matches("", "a"));
-    }
 
     #[test]
     fn specifiers_are_replaced_and_unknown_ones_are_not() {

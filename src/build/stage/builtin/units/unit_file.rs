@@ -4,12 +4,32 @@ use crate::build::stage::root::Root;
 
 /// Sections that systemd's own reader of `[Install]` passes over without a word.
 const OTHER_SECTIONS: [&str; 12] = [
-    "Unit", "Automount", "Device", "Mount", "Path", "Scope", "Service", "Slice", "Socket", "Swap", "Target",
+    "Unit",
+    "Automount",
+    "Device",
+    "Mount",
+    "Path",
+    "Scope",
+    "Service",
+    "Slice",
+    "Socket",
+    "Swap",
+    "Target",
     "Timer",
 ];
 /// Endings of unit names.
 const KINDS: [&str; 11] = [
-    "service", "socket", "target", "timer", "path", "mount", "automount", "swap", "slice", "scope", "device",
+    "service",
+    "socket",
+    "target",
+    "timer",
+    "path",
+    "mount",
+    "automount",
+    "swap",
+    "slice",
+    "scope",
+    "device",
 ];
 
 /// What the `[Install]` sections of a unit and its drop-ins say, in order.
@@ -140,7 +160,10 @@ mod tests {
                     WantedBy=a.target  b.target\nAlias=c.service\nDefaultInstance=x\n";
         install.parse(text).unwrap();
         assert_eq!(install.wanted_by, ["a.target", "b.target"]);
-        assert_eq!((install.alias.as_slice(), install.default_instance.as_deref()), (&["c.service".to_owned()][..], Some("x")));
+        assert_eq!(
+            (install.alias.as_slice(), install.default_instance.as_deref()),
+            (&["c.service".to_owned()][..], Some("x"))
+        );
         for odd in [
             "[Install]\nwantedby=a.target\n",
             "[Install]\nWantedBy= a.target\n",
