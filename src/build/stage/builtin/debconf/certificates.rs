@@ -6,7 +6,8 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::circumstances::exists;
-use super::protocol::{Frontend, Module, Reply};
+use super::frontend::Frontend;
+use super::protocol::{Module, Reply};
 use super::store::Died;
 use crate::build::stage::builtin::Call;
 use crate::build::stage::root::{RESOLVE, Root};

@@ -47,7 +47,7 @@ struct Stanza {
 /// A content and the file that has it. While the file is open, no other can have its inode.
 #[derive(Debug)]
 pub(super) struct Cached {
-    file: File,
+    _file: File,
     stamp: [i128; 5],
     content: Content,
 }
@@ -155,7 +155,7 @@ impl Database {
         }
         let Some(stamp) = stamp(&file) else { return Ok(None) };
         rustix::fs::flock(&file, FlockOperation::Unlock)?;
-        Ok(Some(Cached { file, stamp, content: self.content }))
+        Ok(Some(Cached { _file: file, stamp, content: self.content }))
     }
 
     /// The names of all items.

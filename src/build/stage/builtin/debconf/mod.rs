@@ -8,7 +8,7 @@
 //!    circumstances   is it the debconf, the configuration and the environment that are known here?
 //!    database        config.dat, passwords.dat, templates.dat: locked and read          (format)
 //!    templates       P.templates goes into them                                         (store)
-//!    script          P.config configure V, then P.postinst configure V                  (protocol, display)
+//!    script          P.config configure V, then P.postinst configure V                  (protocol, frontend, display)
 //!    database        written, when anything changed
 //! ```
 
@@ -19,12 +19,14 @@ mod database;
 mod differential;
 mod display;
 mod format;
+mod frontend;
 mod protocol;
 mod script;
 mod store;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +35,7 @@ use self::circumstances::{Circumstances, exists, is_known_version};
 use self::database::{Cached, Database, Place};
 use self::display::Display;
 use self::format::Bytes;
-use self::protocol::Frontend;
+use self::frontend::Frontend;
 use self::store::{Died, Store};
 use super::{Answer, Call, Output, Peer};
 use crate::build::stage::root::Root;

@@ -1,10 +1,10 @@
-//! The protocol between scripts and debconf: `Debconf::ConfModule` with the noninteractive frontend.
+//! The protocol between scripts and debconf: `Debconf::ConfModule`.
 
-use super::display::Display;
-use super::format::{Bytes, is_space, replace};
+use super::format::{Bytes, replace};
+use super::frontend::{Element, Frontend};
 use super::store::{Died, Store};
 use super::templates;
-use crate::build::stage::root::Root;
+use super::words::{number, rank, unescaped_value, unescaped_words, words};
 
 const SUCCESS: &str = "0";
 const ESCAPED: &str = "1";
@@ -12,38 +12,6 @@ const BAD_PARAMETERS: &str = "10";
 const SYNTAX_ERROR: &str = "20";
 const INVISIBLE: &str = "30";
 const INTERNAL_ERROR: &str = "100";
-
-/// What all scripts of a call share.
-pub(super) struct Frontend<'a> {
-    pub store: Store,
-    pub root: &'a Root,
-    /// The directory that relative paths start from.
-    pub directory: &'a str,
-    pub display: Display,
-    /// Whether questions that nobody is shown count as seen.
-    pub mark_seen: bool,
-    /// `DEBIAN_PRIORITY`.
-    pub priority: Option<&'a str>,
-    /// Questions asked and not answered yet.
-    elements: Vec<Element>,
-    has_progress_bar: bool,
-}
-
-/// A question that is to be answered by `GO`.
-struct Element {
-    question: Bytes,
-    kind: Kind,
-    mark_seen: bool,
-}
-
-/// What answers a question.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Value,
-    Select,
-    Text,
-    Error,
-}
 
 /// One script that talks to debconf.
 pub(super) struct Module<'a> {
@@ -83,81 +51,6 @@ fn missing(name: &[u8]) -> Said {
 
 fn missing_quoted(name: &[u8]) -> Said {
     say(BAD_PARAMETERS, [b"\"", name, b"\" doesn't exist"].concat())
-}
-
-impl<'a> Frontend<'a> {
-    pub fn new(
-        store: Store,
-        root: &'a Root,
-        directory: &'a str,
-        display: Display,
-        mark_seen: bool,
-        priority: Option<&'a str>,
-    ) -> Self {
-        let (elements, has_progress_bar) = (Vec::new(), false);
-        Self { store, root, directory, display, mark_seen, priority, elements, has_progress_bar }
-    }
-
-    /// Whether a question of this priority would be asked.
-    fn high_enough(&mut self, priority: &[u8]) -> bool {
-        let wanted = match self.priority {
-            Some(priority) => priority.as_bytes().to_vec(),
-            None if self.store.question(b"debconf/priority") => self.store.value(b"debconf/priority"),
-            None => Bytes::new(),
-        };
-        let wanted = match wanted.as_slice() {
-            b"" | b"0" if self.priority.is_none() => b"high",
-            other => other,
-        };
-        rank(priority).is_none_or(|rank_of| rank_of >= rank(wanted).unwrap_or(0))
-    }
-
-    /// What answers a question of its type.
-    fn kind(&mut self, question: &[u8]) -> Result<Kind, Died> {
-        let mut kind = self.store.any_field(question, b"type");
-        if let Some(first) = kind.first_mut() {
-            first.make_ascii_uppercase();
-        }
-        match kind.as_slice() {
-            b"" | b"Boolean" | b"Multiselect" | b"Note" | b"Password" | b"Progress" | b"String" => {
-                Ok(Kind::Value)
-            }
-            b"Select" => Ok(Kind::Select),
-            b"Text" => Ok(Kind::Text),
-            b"Error" => Ok(Kind::Error),
-            other => {
-                let class = format!("Debconf::Element::Noninteractive::{}", String::from_utf8_lossy(other));
-                Err(Died::new(format!(
-                    "Can't locate object method \"new\" via package \"{class}\" (perhaps you forgot to load \"{class}\"?)"
-                )))
-            }
-        }
-    }
-
-    /// The answer that a question gets from nobody.
-    fn answer(&mut self, question: &[u8], kind: Kind) -> Result<Bytes, Died> {
-        match kind {
-            Kind::Value => Ok(self.store.value(question)),
-            Kind::Select => {
-                let choices = self.store.choices(question)?;
-                let value = self.store.value(question);
-                Ok(if choices.contains(&value) {
-                    value
-                } else {
-                    choices.into_iter().next().unwrap_or_default()
-                })
-            }
-            Kind::Text => Ok(Bytes::new()),
-            Kind::Error => {
-                if self.store.flag(question, b"seen") != b"true" {
-                    let description = self.store.text(question, b"description", true)?;
-                    let extended = self.store.text(question, b"extended_description", true)?;
-                    self.display.show(&[&description, &b"\n\n"[..], &extended, b"\n"].concat());
-                }
-                Ok(Bytes::new())
-            }
-        }
-    }
 }
 
 impl<'a> Module<'a> {
@@ -504,69 +397,4 @@ fn load_file(frontend: &mut Frontend<'_>, file: &[u8], owner: &[u8]) -> Said {
         Ok(()) => only(SUCCESS),
         Err(died) => say(INTERNAL_ERROR, died.reason.replace('\n', "\\n")),
     }
-}
-
-fn rank(priority: &[u8]) -> Option<usize> {
-    [&b"low"[..], b"medium", b"high", b"critical"].iter().position(|known| *known == priority)
-}
-
-/// What Perl takes a text for where it needs a number.
-fn number(text: &[u8]) -> f64 {
-    let text = String::from_utf8_lossy(text);
-    let text = text.trim_start();
-    let end = (0..=text.len()).rev().find(|end| {
-        let numeric = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
-        text.as_bytes()[..*end].iter().all(|byte| numeric(*byte)) && text[..*end].parse::<f64>().is_ok()
-    });
-    end.and_then(|end| text[..end].parse().ok()).unwrap_or(0.0)
-}
-
-/// The words of a line.
-fn words(line: &[u8]) -> Vec<Bytes> {
-    line.split(|byte| is_space(*byte)).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()
-}
-
-/// The words of a line of a script that escapes.
-fn unescaped_words(line: &[u8]) -> Vec<Bytes> {
-    let (mut words, mut word) = (Vec::new(), Bytes::new());
-    let mut rest = line;
-    while let Some((first, after)) = rest.split_first() {
-        rest = match (first, after.split_first()) {
-            (b'\\', Some((next, after))) => {
-                word.push(if *next == b'n' { b'\n' } else { *next });
-                after
-            }
-            (byte, _) if is_space(*byte) => {
-                words.push(std::mem::take(&mut word));
-                &after[after.iter().take_while(|byte| is_space(**byte)).count()..]
-            }
-            (byte, _) => {
-                word.push(*byte);
-                after
-            }
-        };
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
-
-/// A value as `DATA` gives it.
-fn unescaped_value(value: &[u8]) -> Bytes {
-    let mut out = Bytes::new();
-    let mut rest = value;
-    while let Some((first, after)) = rest.split_first() {
-        rest = match (first, after.split_first()) {
-            (b'\\', Some((next @ (b'n' | b'"' | b'\\'), after))) => {
-                out.push(if *next == b'n' { b'\n' } else { *next });
-                after
-            }
-            _ => {
-                out.push(*first);
-                after
-            }
-        };
-    }
-    out
 }

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::protocol::{Frontend, Module, Reply};
+use super::frontend::Frontend;
+use super::protocol::{Module, Reply};
 use super::store::Died;
 use crate::build::stage::builtin::Peer;
 

@@ -187,8 +187,20 @@ fn what_debconf_would_write_in_another_way_is_not_taken() {
 #[test]
 fn templates_are_parsed() {
     let text = "Template: a/b\nType: select  \nChoices: x, y\nDefault:  z\nDescription: Short \n First line\n  continued\n \
-                verbatim\n .\n   deeper  \n Last\nDescription-pt_BR.UTF-8: Curto\n\n\n\nTemplate: c\nType: note\nWhat: x\n";
-    insta::assert_snapshot!(shown(text), @"");
+                verbatim\n .\n   deeper  \n Last\nDescription-pt_BR.UTF-8: Curto\n\n\nTemplate: c\nType: note\nWhat: x\n";
+    insta::assert_snapshot!(shown(text), @r#"
+    a/b (select)
+      choices: "x, y"
+      default: " z"
+      description: "Short"
+      description-pt_br.utf-8: "Curto"
+      extended_description: "First line\n continued\nverbatim\n\n  deeper\nLast"
+      type: "select"
+    c (note)
+      type: "note"
+      what: "x"
+      said "Unknown template field 'what', in stanza #2 of FILE\n"
+    "#);
 }
 
 #[test]
@@ -200,7 +212,19 @@ fn wrong_templates_are_refused() {
         "Template: a\nnonsense\n",
         "Template: a\nType: x\n\n\n\n\n",
     ];
-    insta::assert_snapshot!(wrong.map(shown).join("----\n"), @"");
+    insta::assert_snapshot!(wrong.map(shown).join(""), @r#"
+    Template #1 in FILE does not contain a 'Template:' line
+
+    Template #1 in FILE does not contain a 'Template:' line
+
+    Template #1 in FILE has a duplicate field "type" with new value "y". Probably two templates are not properly separated by a lone newline.
+
+    Template parse error near `nonsense', in stanza #1 of FILE
+
+    a (x)
+      type: "x"
+    Template #2 in FILE does not contain a 'Template:' line
+    "#);
 }
 
 fn shown(text: &str) -> String {
@@ -236,8 +260,39 @@ fn a_call_fills_the_databases() {
     );
     assert_eq!(talk(image.path(), POSTINST, &mut script), Answer::success());
     assert_eq!(script.started, ["/var/lib/dpkg/info/p.postinst configure "]);
-    insta::assert_snapshot!(script.heard.concat(), @"");
-    insta::assert_snapshot!(databases(image.path()), @"");
+    // What cannot be known has the line as it is, with the words of a script that escapes.
+    let heard = "30 question skipped\n0 ok\n0 d\n0 value set\n0 value set\n0\n0 multiselect escape \n\
+                 20 Unsupported command \"what\nis\" (full line was \"what\\nis that\") received from confmodule.\n";
+    assert_eq!(script.heard.concat(), heard);
+    insta::assert_snapshot!(databases(image.path()), @"
+    == config.dat 644
+    Name: p/q
+    Template: p/q
+    Value: a value
+    Owners: p
+    Flags: seen
+    Variables:
+     who = me
+
+    == passwords.dat 600
+    Name: p/secret
+    Template: p/secret
+    Value: hidden
+    Owners: p
+
+    == templates.dat 644
+    Name: p/q
+    Default: d
+    Description: A question
+    Extended_description: More of it.
+    Type: string
+    Owners: p/q
+
+    Name: p/secret
+    Description: A secret
+    Type: password
+    Owners: p/secret
+    ");
     // Templates are loaded anew each time; a package that goes takes everything along.
     let mut script = Script::of("GET p/q\nPURGE\nEXIST p/q\n");
     assert_eq!(talk(image.path(), &["/var/lib/dpkg/info/p.postrm", "purge"], &mut script), Answer::success());
@@ -257,7 +312,11 @@ fn the_configuration_runs_first_and_ends_everything_when_it_fails() {
     let mut script = Script { status: 3, ..Script::of("SET p/q x\n") };
     assert_eq!(talk(image.path(), POSTINST, &mut script), Answer::status(3));
     assert_eq!(script.started, ["/var/lib/dpkg/info/p.config configure "]);
-    insta::assert_snapshot!(databases(image.path()), @"");
+    insta::assert_snapshot!(databases(image.path()), @"
+    == config.dat 644
+    == passwords.dat 600
+    == templates.dat 644
+    ");
     let mut script = Script::of("SET p/q x\n");
     assert_eq!(
         talk(image.path(), &["/var/lib/dpkg/info/p.postinst", "configure", "1.0"], &mut script),
