@@ -13,8 +13,8 @@ use super::member::{self, Head, Member, MemberError};
 use super::running::{self, RunningHash};
 use super::table::{FORMAT, FrameInfo, FrameTable};
 use crate::digest::{HashingWriter, Sha256};
-use crate::progress::{Event, Over, Reporter, Unit};
 use crate::priority::{Way, give_way};
+use crate::progress::{Event, Over, Reporter, Unit};
 use crate::store::{Kind, Store, StoreError};
 use crate::tree::{Contents, Tree};
 

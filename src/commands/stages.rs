@@ -25,11 +25,7 @@ pub(super) struct Layers {
 ///
 /// # Errors
 /// When packages cannot be fetched or a layer cannot be built.
-pub(super) fn make(
-    session: &Session,
-    plan: &Plan,
-    on_lower: &dyn Fn(usize),
-) -> Result<Layers, CommandError> {
+pub(super) fn make(session: &Session, plan: &Plan, on_lower: &dyn Fn(usize)) -> Result<Layers, CommandError> {
     let image = &plan.evaluated.image.name;
     let failed = |doing: &str, error: &dyn std::error::Error| {
         CommandError::failed(&format!("{image}: {doing}"), error)

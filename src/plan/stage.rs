@@ -132,7 +132,9 @@ impl Plan {
     pub fn layer_of_packages(&self) -> BTreeMap<String, usize> {
         let layers = self.stages.iter().enumerate();
         layers
-            .flat_map(|(index, stage)| stage.packages.iter().map(move |package| (package.name.clone(), index)))
+            .flat_map(|(index, stage)| {
+                stage.packages.iter().map(move |package| (package.name.clone(), index))
+            })
             .collect()
     }
 }

@@ -118,7 +118,8 @@ impl Inside {
         listener.set_nonblocking(true).map_err(cannot)?;
         // Places for what is covered, to be found there by who is told so.
         for place in COVERED {
-            std::fs::write(Path::new("/relay").join(place.to_string_lossy().as_ref()), b"").map_err(cannot)?;
+            std::fs::write(Path::new("/relay").join(place.to_string_lossy().as_ref()), b"")
+                .map_err(cannot)?;
         }
         Ok(Relay { listener })
     }
@@ -172,8 +173,7 @@ impl Calls<'_> {
         loop {
             let full = active.load(Ordering::Relaxed) >= AT_ONCE;
             let wanted = if full { PollFlags::empty() } else { PollFlags::IN };
-            let mut ready =
-                [PollFd::new(stopped, PollFlags::IN), PollFd::new(&self.relay.listener, wanted)];
+            let mut ready = [PollFd::new(stopped, PollFlags::IN), PollFd::new(&self.relay.listener, wanted)];
             let wait = full.then_some(rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 });
             match poll(&mut ready, wait.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -287,12 +287,7 @@ impl Connection {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
-        recvmsg(
-            &self.stream,
-            &mut [IoSliceMut::new(&mut byte)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
+        recvmsg(&self.stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
         let mut received = control.drain().flat_map(|message| match message {
             RecvAncillaryMessage::ScmRights(rights) => rights.collect::<Vec<_>>(),
             _ => Vec::new(),

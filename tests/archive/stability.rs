@@ -284,7 +284,12 @@ fn images_on_one_layer_have_its_frames_in_common() {
     let (other, _) = image("other", 7).write(&store, &SMALL, 2).unwrap();
     let common = one.keys.iter().filter(|key| other.keys.contains(key)).count();
     let bytes: u64 = 40 * 3000;
-    assert!(common as u64 >= bytes / SMALL.max_frame, "{common} of {} and {}", one.keys.len(), other.keys.len());
+    assert!(
+        common as u64 >= bytes / SMALL.max_frame,
+        "{common} of {} and {}",
+        one.keys.len(),
+        other.keys.len()
+    );
 
     // Warmed ahead, the lower layer's frames are those of the archive.
     let (_keep, store) = crate::support::store();

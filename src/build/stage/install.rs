@@ -48,10 +48,13 @@ pub(super) struct Order<'a> {
 impl<'a> Order<'a> {
     /// The order for `packages`, those of `job`.
     pub fn of(job: &StageJob, packages: &'a [Package]) -> Self {
-        let first =
-            if job.parent.is_none() { first_round(packages) } else { vec![false; packages.len()] };
+        let first = if job.parent.is_none() { first_round(packages) } else { vec![false; packages.len()] };
         let members = |wanted: bool| {
-            packages.iter().zip(&first).filter(move |(_, first)| **first == wanted).map(|(package, _)| package)
+            packages
+                .iter()
+                .zip(&first)
+                .filter(move |(_, first)| **first == wanted)
+                .map(|(package, _)| package)
         };
         let (mut early, late): (Vec<_>, Vec<_>) = (members(true).collect(), members(false).collect());
         // Stable: among the others the job's order stays.

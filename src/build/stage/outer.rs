@@ -17,7 +17,7 @@ use super::{descriptors, shared};
 use crate::layer::{Layer, LayerError};
 use crate::progress::{Event, Over, Reporter};
 use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
-use crate::store::{Guard, Kind, TemporaryDirectory, Store, StoreError};
+use crate::store::{Guard, Kind, Store, StoreError, TemporaryDirectory};
 
 /// The first argument that makes the program a worker; see `worker_main`.
 const WORKER_ARGUMENT: &str = "__stage";
@@ -205,7 +205,8 @@ fn start_worker(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Re
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(cannot("make a socket"))?;
     let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
-    let scratch = stage.scratch.map(|parent| Scratch::create(parent, &cleaner(stage), &mut warn)).transpose()?;
+    let scratch =
+        stage.scratch.map(|parent| Scratch::create(parent, &cleaner(stage), &mut warn)).transpose()?;
     let started = start(stage, theirs, scratch.as_ref()).map_err(StageError::from).and_then(|worker| {
         let all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
         descriptors::send(&ours, &all).map_err(cannot("hand files to the worker"))?;
@@ -213,9 +214,7 @@ fn start_worker(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Re
     });
     match started {
         // Only the worker holds the writing end of its events now: `files` is dropped.
-        Ok(worker) => {
-            Ok(State::Started { worker, socket: ours, events: events.into(), pending, scratch })
-        }
+        Ok(worker) => Ok(State::Started { worker, socket: ours, events: events.into(), pending, scratch }),
         Err(error) => {
             if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(stage))) {
                 warn(error);
@@ -226,11 +225,7 @@ fn start_worker(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Re
 }
 
 /// Gives the worker the layer below and the files of its result.
-fn go_on(
-    parent: Option<&Layer>,
-    socket: &OwnedFd,
-    pending: &TemporaryDirectory,
-) -> Result<(), StageError> {
+fn go_on(parent: Option<&Layer>, socket: &OwnedFd, pending: &TemporaryDirectory) -> Result<(), StageError> {
     let below = parent.map(|layer| Parent {
         tree: layer.tree.clone(),
         packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),

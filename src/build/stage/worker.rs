@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::builtin::Offer;
+use super::decompress::feed;
 use super::descriptors;
 use super::failure::Failure;
 use super::install::{Order, install};
-use super::decompress::feed;
 use super::job::{Message, Orders, Parent};
 use super::package::load_all;
 use super::place::Placed;
@@ -88,7 +88,8 @@ fn work(
             unit: Unit::Packages,
         });
     };
-    let relay = orders.limits.builtins.then(|| inside.relay()).transpose().map_err(|error| sandbox(&error))?;
+    let relay =
+        orders.limits.builtins.then(|| inside.relay()).transpose().map_err(|error| sandbox(&error))?;
     let mut scripts = InSandbox { directory: &directory, epoch: orders.job.epoch, root: &root, relay };
 
     let packages = load_all(&orders.job.packages, debs)?;
@@ -149,11 +150,8 @@ impl Scripts for InSandbox<'_> {
             Some((_, offer)) => offer.answer(request, connection),
             None => Reply::Exit(127),
         };
-        let calls = offer.as_ref().map(|(relay, offer)| Calls {
-            relay,
-            covered: offer.covered(),
-            answer: &answer,
-        });
+        let calls =
+            offer.as_ref().map(|(relay, offer)| Calls { relay, covered: offer.covered(), answer: &answer });
         let mut variables = environment(self.epoch, calls.map(|_| RELAY_DIRECTORY));
         variables.extend(command.variables.iter().cloned());
         let variables: Vec<_> =
