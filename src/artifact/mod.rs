@@ -6,6 +6,6 @@ mod manifest;
 mod result;
 mod sbom;
 
-pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry};
+pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry, TarballEntry};
 pub use result::{ResultDirectory, ResultError};
 pub use sbom::sbom;

@@ -130,6 +130,12 @@ pub enum Command {
         #[arg(long)]
         rebuild: bool,
     },
+    /// Copy everything that the lock names into a directory that serves as a mirror
+    Vendor {
+        /// The directory; made when it is not there
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
     /// Drop from the store what no result refers to
     Gc {
         /// Print what would be dropped, drop nothing

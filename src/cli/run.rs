@@ -16,6 +16,7 @@ use super::progress::{Bars, Lines, Quiet};
 use super::{diff, show};
 use crate::build::stage::Limits;
 use crate::commands::{self, CommandError, Options, Session};
+use crate::fetch::directory_uri;
 use crate::model;
 use crate::progress::Reporter;
 
@@ -130,6 +131,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Config { image }) => show::config(&session, &image, global.json),
         Some(Command::Why { image, package }) => show::why(&session, &image, &package, global.json),
         Some(Command::Verify { path, .. }) => show::verify(&commands::rebuild(&session, &path)?, global.json),
+        Some(Command::Vendor { directory }) => show::vendor(&session, &directory, global.json),
         Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
         Some(Command::Completions { .. } | Command::Man | Command::Schema { .. } | Command::Diff { .. }) => {
             Ok(0)
@@ -196,7 +198,7 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         root,
         results,
         store,
-        mirrors: mirrors(&global.mirror)?,
+        mirrors: mirrors(&global.mirror, &here)?,
         host: PathBuf::from("/"),
         jobs: global.jobs.map_or(cores, usize::from),
         scratch: global.scratch.as_ref().map(|path| here.join(path)),
@@ -233,15 +235,18 @@ fn default_store() -> Result<PathBuf, CommandError> {
     Ok(cache.join("build-images"))
 }
 
-fn mirrors(given: &[String]) -> Result<BTreeMap<String, Vec<String>>, CommandError> {
+fn mirrors(given: &[String], here: &Path) -> Result<BTreeMap<String, Vec<String>>, CommandError> {
     let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for text in given.iter().filter(|text| !text.is_empty()) {
         let usage = |why: &str| CommandError::Usage(format!("--mirror {text}: {why}; write ARCHIVE=URI"));
         let (archive, uri) = text.split_once('=').ok_or_else(|| usage("there is no `=`"))?;
-        if !["http://", "https://", "file:///"].iter().any(|scheme| uri.starts_with(scheme)) {
-            return Err(usage("the URI begins with none of http://, https:// and file:///"));
-        }
-        let uri = if uri.ends_with('/') { uri.to_owned() } else { format!("{uri}/") };
+        let uri = if ["http://", "https://", "file:///"].iter().any(|scheme| uri.starts_with(scheme)) {
+            if uri.ends_with('/') { uri.to_owned() } else { format!("{uri}/") }
+        } else if ["/", "./", "../"].iter().any(|start| uri.starts_with(start)) {
+            directory_uri(&here.join(uri).to_string_lossy())
+        } else {
+            return Err(usage("the URI begins with none of http://, https://, file:///, / and ./"));
+        };
         mirrors.entry(archive.to_owned()).or_default().push(uri);
     }
     Ok(mirrors)

@@ -8,12 +8,15 @@ use serde::Serialize;
 
 use super::CommandError;
 use super::layers::note;
-use super::lock::{ensure, fetcher};
+use super::lock::{fetcher, lock_for};
 use super::session::Session;
+use super::{missing, tarballs};
+use crate::apt::lockfile::LockedPackage;
 use crate::archive;
-use crate::artifact::{self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, sbom};
+use crate::artifact::{self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom};
 use crate::build::contents::NewContents;
 use crate::build::secrets::{self, CleanContents};
+use crate::build::tarball::Base;
 use crate::build::{compose, finish, stage};
 use crate::digest::Sha256;
 use crate::layer::{Layer, LayerError};
@@ -72,21 +75,25 @@ pub type Outcome = (String, Result<Built, CommandError>);
 
 /// Builds `images`, all when none is named; locks first what is not locked.
 ///
-/// One image's failure does not stop the others: each has its own result.
+/// One image's failure does not stop the others: each has its own result. So does an image whose archive cannot be had
+/// and is not locked yet.
 ///
 /// # Errors
 /// What concerns all images: the project, the lock.
 pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
     let _used = session.store.use_objects()?;
-    let lock = ensure(session)?;
+    let wanted = (!images.is_empty()).then(|| names.iter().cloned().collect());
+    let locked = lock_for(session, wanted.as_ref())?;
     let mut built = Vec::new();
     for name in names {
         if session.check_cancelled().is_err() {
             built.push((name, Err(CommandError::Interrupted)));
             continue;
         }
-        let outcome = session.plan(&name, &lock).and_then(|plan| build_one(session, &plan));
+        let plan = session.plan(&name, &locked.lock);
+        let plan = plan.map_err(|error| missing::of_image(&name, &locked.missing).unwrap_or(error));
+        let outcome = plan.and_then(|plan| build_one(session, &plan));
         built.push((name, outcome));
     }
     Ok(built)
@@ -110,7 +117,9 @@ pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, Command
         top = Some(layer);
     }
     let top = top.ok_or_else(|| CommandError::Failed(format!("image `{image}` installs no packages")))?;
-    let (tree, contents) = compose_all(session, plan, &top)?;
+    let mut base = Base::new(top);
+    tarballs::add(session, plan, &mut base)?;
+    let (tree, contents) = compose_all(session, plan, &base)?;
     let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
     let done = Done::Built {
         layers_built,
@@ -180,17 +189,17 @@ fn layer(session: &Session, plan: &Plan, stage: &Stage) -> Result<(Layer, bool),
 fn compose_all<'a>(
     session: &Session,
     plan: &Plan,
-    top: &'a Layer,
+    base: &'a Base,
 ) -> Result<(Tree, NewContents<'a>), CommandError> {
     let Plan { evaluated, epoch, .. } = plan;
     let image = &evaluated.image.name;
     let failed = |doing: &str, error: &dyn std::error::Error| {
         CommandError::failed(&format!("{image}: {doing}"), error)
     };
-    let mut contents = NewContents::over(top);
-    let mut tree = top.tree.clone();
+    let mut contents = NewContents::over(base);
+    let mut tree = base.top.tree.clone();
     for recipe in &evaluated.recipes {
-        tree = compose::apply(tree, &mut contents, recipe, *epoch)
+        tree = compose::apply(tree, &mut contents, recipe, &base.tarballs, *epoch)
             .map_err(|error| failed("cannot apply the recipes", &error))?;
     }
     tree = compose::apply_mounts(tree, &mut contents, &evaluated.image.mounts, *epoch)
@@ -205,7 +214,7 @@ fn compose_all<'a>(
     tree = finish::normalise(tree, &mut contents, &settings)
         .map_err(|error| failed("the tree is not fit for a container", &error))?;
     session.check_cancelled()?;
-    search_secrets(session, image, &tree, &contents, top)?;
+    search_secrets(session, image, &tree, &contents, &base.top)?;
     Ok((tree, contents))
 }
 
@@ -272,7 +281,7 @@ fn write(
         image: image.name.clone(),
         vmid,
         plan: plan.key,
-        lock: digest_json(&(&packages, &plan.archives)),
+        lock: lock_digest(plan, &packages),
         locked_at: plan.lock_time.to_string(),
         config: entry(format!("{vmid}.conf"), &plan.config)?,
         sbom: entry("sbom.spdx.json".to_owned(), &sbom(plan))?,
@@ -282,7 +291,7 @@ fn write(
             size: summary.table.tar_size,
             sha256: summary.table.tar_sha256,
         },
-        layers: plan.stages.iter().map(|stage| stage.key).collect(),
+        layers: plan.stages.iter().map(|stage| stage.key).chain(tarballs::keys(plan)).collect(),
         packages: packages
             .iter()
             .map(|package| PackageEntry {
@@ -292,11 +301,24 @@ fn write(
                 sha256: package.sha256,
             })
             .collect(),
+        tarballs: plan
+            .tarballs
+            .iter()
+            .map(|row| TarballEntry { name: row.name.clone(), url: row.url.clone(), sha256: row.sha256 })
+            .collect(),
         frames: frames(&summary),
     };
     session.check_cancelled()?;
     result.commit(made, &manifest, &session.store)?;
     Ok((manifest, summary))
+}
+
+/// The hash of the lock's rows that the image uses.
+fn lock_digest(plan: &Plan, packages: &[&LockedPackage]) -> Sha256 {
+    match plan.tarballs.as_slice() {
+        [] => digest_json(&(packages, &plan.archives)),
+        tarballs => digest_json(&(packages, &plan.archives, tarballs)),
+    }
 }
 
 /// The frame table with the names under which the store keeps the frames; the end frame has none.

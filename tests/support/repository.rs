@@ -211,6 +211,7 @@ impl Repository {
             components: vec![self.component.clone()],
             keys: signers.iter().map(|(key, _)| key.certificate()).collect(),
             fingerprints: fingerprints.clone(),
+            ..Archive::default()
         };
         let locked = LockedArchive {
             name: self.name.clone(),

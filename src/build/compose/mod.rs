@@ -3,15 +3,18 @@
 
 mod problem;
 
+use std::collections::BTreeMap;
+
 pub use problem::{ComposeError, ComposeProblem};
 
 use super::accounts::{AccountFile, Accounts, AccountsError};
 use super::contents::NewContents;
 use super::packaged;
 use super::place;
+use super::tarball::{self, Selected};
 use super::units::{self, Units};
 use crate::model::image::Mount;
-use crate::model::recipe::{Directory, Link};
+use crate::model::recipe::{Directory, Link, Tarball};
 use crate::model::{EvaluatedRecipe, Recipe, RenderedFile};
 use crate::tree::{Kind, Node, Tree, TreePath};
 
@@ -26,7 +29,7 @@ const FORBIDDEN: [(&str, &str); 7] = [
     ("etc/vzdump", "below `/etc/vzdump`, where the container's configuration is"),
 ];
 
-/// Applies one recipe to the tree of its packages. `epoch` is the time of all that is made, in seconds since 1970.
+/// Applies one recipe to the tree of its packages. `tarballs` are read already, by name; `epoch` is the time of all that is made, in seconds since 1970.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
@@ -34,6 +37,7 @@ pub fn apply(
     tree: Tree,
     contents: &mut NewContents<'_>,
     evaluated: &EvaluatedRecipe,
+    tarballs: &BTreeMap<String, Tree>,
     epoch: i64,
 ) -> Result<Tree, ComposeError> {
     let recipe = &evaluated.recipe;
@@ -58,6 +62,12 @@ pub fn apply(
             let path = composer.mount_point(&state.path)?;
             composer.directory(path, &state.owner, &state.group, state.mode)
         });
+    }
+    for tarball in &recipe.tarballs {
+        match tarballs.get(&tarball.name) {
+            Some(tree) => composer.tarball(recipe, tarball, tree),
+            None => composer.problems.push(ComposeProblem::NoTarball(tarball.name.clone())),
+        }
     }
     for file in &evaluated.files {
         composer.attempt(|composer| composer.file(recipe, file));
@@ -212,6 +222,55 @@ impl Composer<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Puts what the recipe takes of a tarball below its directory.
+    fn tarball(&mut self, recipe: &Recipe, tarball: &Tarball, tree: &Tree) {
+        let name = || tarball.name.clone();
+        let selected = match tarball::select(tree, tarball) {
+            Ok(selected) => selected,
+            Err(problems) => {
+                let problems = problems.into_iter();
+                self.problems.extend(problems.map(|source| ComposeProblem::Tarball { name: name(), source }));
+                return;
+            }
+        };
+        self.attempt(|composer| {
+            let path = composer.place(recipe, &tarball.path)?;
+            match composer.tree.get(&path) {
+                Some(node) if node.is_directory() => Ok(()),
+                Some(_) => Err(ComposeProblem::NotDirectory { path }),
+                None => composer.directory(path, &tarball.owner, &tarball.group, 0o755),
+            }
+        });
+        for Selected { path, node, owner, group } in selected {
+            self.attempt(|composer| {
+                let path = tarball.path.join(path.as_bytes()).map_err(|_| ComposeProblem::Forbidden {
+                    path: path.clone(),
+                    place: "so deep below the root".to_owned(),
+                })?;
+                let path = composer.place(recipe, &path)?;
+                if node.is_directory() && composer.tree.get(&path).is_some_and(Node::is_directory) {
+                    return Ok(());
+                }
+                let (uid, gid) = composer.ids(&path, &owner, &group)?;
+                composer.may_take(&path, false, |_| false).map_err(|problem| match problem {
+                    ComposeProblem::Exists { path, package } => {
+                        ComposeProblem::Occupied { name: name(), path, package }
+                    }
+                    ComposeProblem::Packaged { path, package } => {
+                        ComposeProblem::Occupied { name: name(), path, package: Some(package) }
+                    }
+                    ComposeProblem::IsDirectory { path } => {
+                        ComposeProblem::Occupied { name: name(), path, package: None }
+                    }
+                    other => other,
+                })?;
+                let mtime = composer.epoch;
+                place::put(&mut composer.tree, path, Node { mtime, ..node }.owned_by(uid, gid), mtime);
+                Ok(())
+            });
+        }
     }
 
     fn file(&mut self, recipe: &Recipe, file: &RenderedFile) -> Result<(), ComposeProblem> {

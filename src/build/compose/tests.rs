@@ -46,6 +46,7 @@ fn recipe() -> Recipe {
         groups: vec![],
         users: vec![],
         directories: vec![],
+        tarballs: vec![],
         files: vec![],
         links: vec![],
         units: Default::default(),
@@ -114,7 +115,7 @@ fn a_recipe_is_put_into_the_tree() {
     };
     let files = vec![unit, file("etc/tool.conf", true), file("etc/made-by-script", true)];
     let after =
-        apply(before.clone(), &mut contents, &EvaluatedRecipe { recipe: recipe.clone(), files }, EPOCH)
+        apply(before.clone(), &mut contents, &EvaluatedRecipe { recipe: recipe.clone(), files }, &BTreeMap::new(), EPOCH)
             .unwrap();
     insta::assert_snapshot!(changes(&before, &after), @"
     - /etc/systemd/system/multi-user.target.wants/extra.service
@@ -139,7 +140,7 @@ fn a_recipe_is_put_into_the_tree() {
 
     // Once more changes nothing even with what is there already.
     let again = EvaluatedRecipe { recipe: Recipe { ..recipe }, files: vec![] };
-    assert_eq!(changes(&after, &apply(after.clone(), &mut contents, &again, EPOCH + 1).unwrap()), "");
+    assert_eq!(changes(&after, &apply(after.clone(), &mut contents, &again, &BTreeMap::new(), EPOCH + 1).unwrap()), "");
 }
 
 #[test]
@@ -173,7 +174,7 @@ fn everything_wrong_is_told_at_once() {
         file("var/run/x", false),
         file("etc/vzdump/pct.conf", false),
     ];
-    let error = apply(before, &mut contents, &EvaluatedRecipe { recipe, files }, EPOCH).unwrap_err();
+    let error = apply(before, &mut contents, &EvaluatedRecipe { recipe, files }, &BTreeMap::new(), EPOCH).unwrap_err();
     insta::assert_snapshot!(error, @"
     recipe `app` cannot be applied:
       group id 0 is pinned for `thief`, but the image gives it to `root`: pin another id

@@ -1,0 +1,77 @@
+//! What could not be had for the lock, in two lines: what is missing, and what can be done.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::CommandError;
+use crate::apt::locking::{Lacking, Missing};
+use crate::fetch::file_name;
+
+/// The error of `image`, when something in `missing` keeps it from being built.
+pub(super) fn of_image(image: &str, missing: &[Missing]) -> Option<CommandError> {
+    let concerned: Vec<_> = missing.iter().filter(|one| one.images.contains(image)).collect();
+    if concerned.is_empty() {
+        return None;
+    }
+    let lines: Vec<_> = concerned.iter().map(|one| format!("{image}: {}", said(one))).collect();
+    Some(CommandError::Missing(lines.join("\n")))
+}
+
+impl Missing {
+    /// Says what is missing and what can be done, in two lines.
+    pub fn to_error(&self) -> CommandError {
+        CommandError::Missing(said(self))
+    }
+
+    /// The same for programs.
+    pub fn to_json(&self) -> Value {
+        let what = if matches!(self.lacking, Lacking::Tarball(_)) { "tarball" } else { "archive" };
+        json!({ what: self.name, "locked": self.locked, "images": self.images, "tried": self.tried() })
+    }
+}
+
+fn said(missing: &Missing) -> String {
+    let Missing { name, locked, lacking, .. } = missing;
+    let (what, state) = match (lacking, locked) {
+        (Lacking::Newer(_), _) => ("archive", "stays as it is locked, since its newest state cannot be had"),
+        (Lacking::Archive(_), true) => ("archive", "has to be read again to lock the rest, and cannot be had"),
+        (Lacking::Archive(_), false) => ("archive", "is not locked yet, and cannot be had"),
+        (Lacking::Tarball(_), true) => ("tarball", "is another one than was locked, and cannot be had"),
+        (Lacking::Tarball(_), false) => ("tarball", "is not locked yet, and cannot be had"),
+    };
+    let mut text = format!("{what} `{name}` {state}: ");
+    let tried = missing.tried();
+    if tried.is_empty() {
+        let error = missing.error().to_string();
+        text += error.lines().map(str::trim).collect::<Vec<_>>().join(" ").as_str();
+    }
+    for (position, place) in tried.iter().enumerate() {
+        let separator = if position == 0 { "" } else { "; " };
+        // Writing to a string cannot fail.
+        _ = write!(text, "{separator}{} ({}) {}", place.uri, place.origin, place.reason);
+    }
+    text += match lacking {
+        Lacking::Tarball(_) => "\nhelp: give the URI of a directory that has ",
+        _ => "\nhelp: name a mirror, ",
+    };
+    match lacking {
+        Lacking::Tarball(_) => {
+            let uri = tried.last().map(|place| place.uri.as_str()).unwrap_or_default();
+            let file = file_name(uri).unwrap_or("the file");
+            _ = write!(
+                text,
+                "`{file}`, with `--mirror {name}=URI` or under `[mirrors]` in images/site.toml, or correct `url` and \
+                 `sha256` in its recipe"
+            );
+        }
+        _ => {
+            _ = write!(
+                text,
+                "with `[archive.{name}]` and its `uri` in images/site.toml or with `--mirror {name}=URI`; \
+                 `build-images vendor DIR` makes one where the archive can be reached"
+            );
+        }
+    }
+    text
+}
