@@ -46,8 +46,7 @@ pub struct Global {
         global = true,
         value_name = "ARCHIVE=URI",
         env = "BUILD_IMAGES_MIRROR",
-        hide_env_values = true,
-        value_delimiter = ' '
+        hide_env_values = true
     )]
     pub mirror: Vec<String>,
     /// Threads for unpacking and compressing [default: one per core]

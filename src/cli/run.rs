@@ -235,9 +235,26 @@ fn default_store() -> Result<PathBuf, CommandError> {
     Ok(cache.join("build-images"))
 }
 
+/// The mirrors in one text: the environment variable has several, with blanks between. A blank that no `ARCHIVE=` follows
+/// belongs to a path.
+fn separate(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let begins = word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
+        match found.last_mut() {
+            Some(last) if !begins => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => found.push(word.to_owned()),
+        }
+    }
+    found.iter().map(|one| one.trim_end().to_owned()).filter(|one| !one.is_empty()).collect()
+}
+
 fn mirrors(given: &[String], here: &Path) -> Result<BTreeMap<String, Vec<String>>, CommandError> {
     let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for text in given.iter().filter(|text| !text.is_empty()) {
+    for text in given.iter().flat_map(|text| separate(text)) {
         let usage = |why: &str| CommandError::Usage(format!("--mirror {text}: {why}; write ARCHIVE=URI"));
         let (archive, uri) = text.split_once('=').ok_or_else(|| usage("there is no `=`"))?;
         let uri = if ["http://", "https://", "file:///"].iter().any(|scheme| uri.starts_with(scheme)) {

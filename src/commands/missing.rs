@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::CommandError;
 use crate::apt::locking::{Lacking, Missing};
+use crate::apt::sync::SyncError;
 use crate::fetch::file_name;
 
 /// The error of `image`, when something in `missing` keeps it from being built.
@@ -34,13 +35,20 @@ impl Missing {
 fn said(missing: &Missing) -> String {
     let Missing { name, locked, lacking, .. } = missing;
     let (what, state) = match (lacking, locked) {
-        (Lacking::Newer(_), _) => ("archive", "stays as it is locked, since its newest state cannot be had"),
-        (Lacking::Archive(_), true) => ("archive", "has to be read again to lock the rest, and cannot be had"),
-        (Lacking::Archive(_), false) => ("archive", "is not locked yet, and cannot be had"),
-        (Lacking::Tarball(_), true) => ("tarball", "is another one than was locked, and cannot be had"),
-        (Lacking::Tarball(_), false) => ("tarball", "is not locked yet, and cannot be had"),
+        (Lacking::Newer(_), _) => ("archive", "stays as it is locked"),
+        (Lacking::Archive(_), true) => ("archive", "has to be read again to lock the rest"),
+        (Lacking::Tarball(_), true) => ("tarball", "is another one than was locked"),
+        (Lacking::Archive(_), false) => ("archive", "is not locked yet"),
+        (Lacking::Tarball(_), false) => ("tarball", "is not locked yet"),
     };
-    let mut text = format!("{what} `{name}` {state}: ");
+    let part = match lacking {
+        Lacking::Archive(SyncError::Suite { suite, .. }) => format!("its suite `{suite}` cannot be had"),
+        Lacking::Newer(SyncError::Suite { suite, .. }) => {
+            format!("the newest state of its suite `{suite}` cannot be had")
+        }
+        _ => "it cannot be had".to_owned(),
+    };
+    let mut text = format!("{what} `{name}` {state}, and {part}: ");
     let tried = missing.tried();
     if tried.is_empty() {
         let error = missing.error().to_string();

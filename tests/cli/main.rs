@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
+mod archives;
 mod artifact;
 mod failure;
 mod gc;
@@ -17,4 +18,6 @@ mod reproduce;
 mod show;
 #[path = "../support/mod.rs"]
 mod support;
+mod tarball;
 mod update;
+mod vendor;

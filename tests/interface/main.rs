@@ -22,6 +22,7 @@ const COMMANDS: [&str; 13] = [
     "diff",
     "why",
     "verify",
+    "vendor",
     "gc",
     "schema",
     "completions",
