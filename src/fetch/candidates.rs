@@ -40,6 +40,8 @@ pub enum Origin {
     Record,
     /// The recipe: a further place of single packages.
     Place,
+    /// The recipe: the URL of record of a tarball.
+    Url,
 }
 
 impl fmt::Display for Origin {
@@ -50,6 +52,7 @@ impl fmt::Display for Origin {
             Self::Host => "apt source of this host",
             Self::Record => "archive of record",
             Self::Place => "further place of the recipe",
+            Self::Url => "URL of record",
         })
     }
 }
@@ -120,7 +123,7 @@ impl Mirrors {
         });
         let mirrors = mirrors.map(|(origin, uri)| Some((Candidate { origin, uri }, file.clone()?)));
         let mut places: Vec<_> = mirrors.flatten().collect();
-        places.push((Candidate { origin: Origin::Record, uri: url.to_owned() }, String::new()));
+        places.push((Candidate { origin: Origin::Url, uri: url.to_owned() }, String::new()));
         places
     }
 }
@@ -217,7 +220,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         given mirror: file:///m/t/|b+1.tar.gz
         mirror of the site: http://s.example/t/|b+1.tar.gz
-        archive of record: https://h.example/a/b%2B1.tar.gz?raw=1|
+        URL of record: https://h.example/a/b%2B1.tar.gz?raw=1|
         ");
     }
 

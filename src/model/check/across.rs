@@ -118,7 +118,12 @@ fn archives(site: &SiteDraft, recipes: &BTreeMap<String, RecipeDraft>, problems:
             problems
                 .error(place, message)
                 .related(first, format!("in `{other}`"))
-                .help(format!("the lock has one entry for each {what}: give one another name, or leave it out"));
+                .help(match kind == what {
+                    true => {
+                        format!("the lock has one entry for each {what}: give one another name, or leave it out")
+                    }
+                    false => "mirrors go by these names: give one another".to_owned(),
+                });
         }
     }
     let archive = |name: &&&str| seen.get(**name).is_some_and(|(what, ..)| *what == "archive");

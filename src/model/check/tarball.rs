@@ -1,7 +1,7 @@
 //! Rules for `[[tarball]]`.
 
 use super::accounts::owners;
-use super::recipe::{Claim, Made, RecipeDraft, mode, path};
+use super::recipe::{Claim, Made, RecipeDraft, path};
 use super::Scope;
 use crate::digest::Sha256;
 use crate::model::recipe::{Tarball, TarballEntry};
@@ -82,8 +82,9 @@ fn entry(
     let owner = if own { &raw.owner } else { owner };
     let group = if own || raw.group.0.is_some() { &raw.group } else { group };
     let (owner, group) = owners(scope, draft, owner, group);
+    // Whoever writes a mode here has looked at the file: bits that others must not have by chance are asked for.
     let mode = match &raw.mode.0 {
-        Some(_) => Some(mode(scope, &raw.mode, 0, false)?),
+        Some(at) => Some(scope.take(&at.span, words::mode(&at.value.0))?),
         None => None,
     };
     let at = raw.path.0.as_ref()?;

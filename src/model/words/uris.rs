@@ -69,9 +69,12 @@ pub fn place_uri(text: &str) -> Result<(), Complaint> {
     let mut plain = String::new();
     let mut filled = 0;
     for (index, piece) in rest.split('{').enumerate() {
-        let Some((word, tail)) = piece.split_once('}').filter(|_| index > 0) else {
+        if index == 0 {
             plain.push_str(piece);
             continue;
+        }
+        let Some((word, tail)) = piece.split_once('}') else {
+            return complain("a `{` in the place has no `}`", format!("these are filled in: {}", list(PLACEHOLDERS)));
         };
         if !PLACEHOLDERS.contains(&word) {
             let help = match nearest(word, PLACEHOLDERS) {
