@@ -221,7 +221,10 @@ fn node<'a>(archive: &'a archive::Archive, path: &str) -> &'a Node {
 }
 
 fn hash_of_results(results: &Path) -> Vec<Sha256> {
-    ["ledger", "quill"].map(|image| archive_of(results, image)).map(|path| Sha256::of(fs::read(path).unwrap())).into()
+    ["ledger", "quill"]
+        .map(|image| archive_of(results, image))
+        .map(|path| Sha256::of(fs::read(path).unwrap()))
+        .into()
 }
 
 fn archive_of(results: &Path, image: &str) -> PathBuf {
@@ -284,7 +287,11 @@ fn what_is_in_them(results: &Path) {
     let quill = archive::read(&archive_of(results, "quill"), &[]).unwrap();
     assert_eq!(node(&quill, "usr/bin/quill").mode, 0o755);
     assert_eq!(node(&quill, "var/lib/quill").uid, 961);
-    assert!(quill.tree.contains_key(&TreePath::new("etc/systemd/system/multi-user.target.wants/quill.service").unwrap()));
+    assert!(
+        quill.tree.contains_key(
+            &TreePath::new("etc/systemd/system/multi-user.target.wants/quill.service").unwrap()
+        )
+    );
 }
 
 fn another_tarball_builds_no_layer(place: &Place) {
@@ -329,7 +336,8 @@ fn without_network(place: &Place) {
     alone("third store", &["lock"]);
     assert_eq!(fs::read_to_string(&lock).unwrap(), text);
     // There really was no network.
-    let output = place.command(false, "fourth store", &place.mirrors(), &["update", "quill"]).output().unwrap();
+    let output =
+        place.command(false, "fourth store", &place.mirrors(), &["update", "quill"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("cannot be reached"), "{said}");
 }

@@ -115,7 +115,8 @@ pub enum LockingError {
 
 /// Locks what `stale` names and keeps every other pin. With `images`, only what these need.
 ///
-/// An archive or a tarball that cannot be had stops only what needs it: see [`Locking::missing`].
+/// An archive or a tarball that cannot be had, and a list of recipes that no packages fit, stop only the images that need
+/// them: see [`Locking::missing`].
 ///
 /// # Errors
 /// See [`LockingError`].
@@ -148,7 +149,7 @@ pub fn lock_missing(
     states.complete(&mut texts, old, source)?;
     let held = texts.pinned(&pins(old));
     // What is new may not fit with every pin of its own list.
-    let lock = states.resolve(requests, &redo, |lost, archives| {
+    let lock = states.resolve(requests, (&redo, true), |lost, archives| {
         let lock = Resolver { requests, old, texts: &held, lost }.lock(&redo, archives.clone());
         lock.or_else(|_| Resolver { requests, old, texts: &texts, lost }.lock(&redo, archives))
     })?;
@@ -244,13 +245,13 @@ pub fn update(
             old.package.iter().any(|row| row.name == **name && still.contains(row.archive.as_str()))
         });
         let held = both.pinned(&staying);
-        states.resolve(requests, &all, |lost, archives| {
+        states.resolve(requests, (&all, false), |lost, archives| {
             let lock = Resolver { requests, old, texts: &held, lost }.lock(&all, archives.clone());
             lock.or_else(|_| Resolver { requests, old, texts: &both, lost }.lock(&all, archives))
         })?
     } else {
         let packages: BTreeSet<String> = packages.into_iter().cloned().collect();
-        states.resolve(requests, &all, |lost, archives| {
+        states.resolve(requests, (&all, false), |lost, archives| {
             least_move((requests, lost), old, &both, &archives, packages.clone())
         })?
     };
@@ -311,12 +312,7 @@ fn least_move(
     Ok(best)
 }
 
-fn unknown(
-    name: &str,
-    requests: &Requests,
-    old: &Lock,
-    archives: &BTreeMap<&str, &Archive>,
-) -> LockingError {
+fn unknown(name: &str, requests: &Requests, old: &Lock, archives: &BTreeMap<&str, &Archive>) -> LockingError {
     if requests.tarballs.contains_key(name) {
         return LockingError::Tarball { name: name.to_owned() };
     }

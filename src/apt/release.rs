@@ -124,7 +124,8 @@ impl Release {
             }
         }
         let listed = indices(&files);
-        let (listed_components, listed_architectures): (BTreeSet<_>, BTreeSet<_>) = listed.into_iter().unzip();
+        let (listed_components, listed_architectures): (BTreeSet<_>, BTreeSet<_>) =
+            listed.into_iter().unzip();
         let no_support = stanza.get("No-Support-for-Architecture-all").unwrap_or_default();
         Ok(Self {
             origin: stanza.get("Origin").map(str::to_owned),
@@ -133,7 +134,8 @@ impl Release {
             date: date("Date")?.ok_or(ReleaseError::Missing { field: "Date" })?,
             valid_until: date("Valid-Until")?,
             components: words("Components").unwrap_or_else(|| listed_components.into_iter().collect()),
-            architectures: words("Architectures").unwrap_or_else(|| listed_architectures.into_iter().collect()),
+            architectures: words("Architectures")
+                .unwrap_or_else(|| listed_architectures.into_iter().collect()),
             acquire_by_hash: stanza.get("Acquire-By-Hash").is_some_and(|value| value == "yes"),
             all_in_each: no_support.split_whitespace().any(|word| word == "Packages"),
             files,

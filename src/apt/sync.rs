@@ -139,7 +139,8 @@ fn keyring(archive: &Archive, trust: Trust<'_>) -> Result<Keyring, SyncError> {
         Trust::Either(keys) => {
             // One key may stand on both sides.
             let mut fingerprints = archive.fingerprints.clone();
-            fingerprints.extend(keys.fingerprints.iter().filter(|f| !archive.fingerprints.contains(f)).cloned());
+            fingerprints
+                .extend(keys.fingerprints.iter().filter(|f| !archive.fingerprints.contains(f)).cloned());
             let more = keys.certificates.iter().filter(|key| !archive.keys.contains(key)).cloned();
             Keyring::new(&all(&archive.keys, &more.collect::<Vec<_>>()), &fingerprints)
         }
@@ -244,7 +245,8 @@ impl Work<'_> {
         let sha256 = self.keep(&bytes)?;
         let before = self.files.borrow().len();
         self.files.borrow_mut().push((format!("dists/{}/InRelease", self.suite), sha256));
-        let indices = self.indices(&release, places).inspect_err(|_| self.files.borrow_mut().truncate(before))?;
+        let indices =
+            self.indices(&release, places).inspect_err(|_| self.files.borrow_mut().truncate(before))?;
         let locked = LockedSuite {
             name: self.suite.to_owned(),
             date: release.date.to_string(),

@@ -12,7 +12,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-pub use select::{Selected, SelectProblem, select};
+pub use select::{SelectProblem, Selected, select};
 
 use crate::apt::deb::{Compression, DebError, MemberKind, TarReader, decompressor};
 use crate::digest::Sha256;

@@ -6,7 +6,9 @@ use std::path::Path;
 use super::run::print;
 use super::show::print_json;
 use super::table::table;
-use crate::commands::{self, ArtifactDiff, CommandError, Diff, FileChange, LockDiff, PackageChange, TarballChange};
+use crate::commands::{
+    self, ArtifactDiff, CommandError, Diff, FileChange, LockDiff, PackageChange, TarballChange,
+};
 
 pub(super) fn diff(old: &Path, new: &Path, as_json: bool) -> Result<u8, CommandError> {
     let diff = commands::diff(old, new)?;
@@ -77,7 +79,9 @@ pub(super) fn diff_text(diff: &LockDiff) -> String {
     };
     for TarballChange { tarball, old, new } in &diff.tarballs {
         let _ = match (old, new) {
-            (Some(old), Some(new)) if old == new => writeln!(text, "tarball {tarball}: {old} is another file now"),
+            (Some(old), Some(new)) if old == new => {
+                writeln!(text, "tarball {tarball}: {old} is another file now")
+            }
             (Some(old), Some(new)) => writeln!(text, "tarball {tarball}: {old} -> {new}"),
             (None, Some(new)) => writeln!(text, "+ tarball {tarball}: {new}"),
             (old, _) => writeln!(text, "- tarball {tarball}: {}", old.as_deref().unwrap_or_default()),

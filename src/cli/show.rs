@@ -12,8 +12,8 @@ use super::diff::diff_text;
 use super::run::{print, report};
 use super::table::{bytes, table};
 use crate::apt::lockfile::{Lock, LockedPackage, LockedTarball};
-use crate::artifact::ResultDirectory;
 use crate::apt::locking::Missing;
+use crate::artifact::ResultDirectory;
 use crate::commands::{
     self, Built, CommandError, Done, LayerState, Locked, Presence, Session, Vendored, Verified,
 };
@@ -161,12 +161,8 @@ pub(super) fn vendor(session: &Session, directory: &Path, as_json: bool) -> Resu
         return Ok(0);
     }
     let Vendored { packages, tarballs, new, size, mirrors, unsigned } = vendored;
-    let mut text = format!(
-        "{} packages and {} tarballs, {}; {new} files are new\n",
-        packages,
-        tarballs,
-        bytes(size)
-    );
+    let mut text =
+        format!("{} packages and {} tarballs, {}; {new} files are new\n", packages, tarballs, bytes(size));
     for archive in unsigned {
         let _ = writeln!(
             text,

@@ -13,7 +13,9 @@ use super::session::Session;
 use super::{missing, tarballs};
 use crate::apt::lockfile::LockedPackage;
 use crate::archive;
-use crate::artifact::{self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom};
+use crate::artifact::{
+    self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
+};
 use crate::build::contents::NewContents;
 use crate::build::secrets::{self, CleanContents};
 use crate::build::tarball::Base;

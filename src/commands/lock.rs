@@ -112,10 +112,7 @@ pub fn lock(session: &Session) -> Result<Locked, CommandError> {
 }
 
 /// As [`lock`], but only what `images` need; everything when there are none.
-pub(super) fn lock_for(
-    session: &Session,
-    images: Option<&BTreeSet<String>>,
-) -> Result<Locked, CommandError> {
+pub(super) fn lock_for(session: &Session, images: Option<&BTreeSet<String>>) -> Result<Locked, CommandError> {
     let _used = session.store.use_objects()?;
     // Two processes must not write the same lock at once.
     let _guard = session.store.lock("images.lock")?;

@@ -27,19 +27,33 @@ impl Missing {
 
     /// The same for programs.
     pub fn to_json(&self) -> Value {
-        let what = if matches!(self.lacking, Lacking::Tarball(_)) { "tarball" } else { "archive" };
-        json!({ what: self.name, "locked": self.locked, "images": self.images, "tried": self.tried() })
+        let Self { name, locked, images, .. } = self;
+        match self.lacking {
+            Lacking::Fit(_) => {
+                json!({ "recipes": name, "images": images, "error": self.error().to_string() })
+            }
+            Lacking::Tarball(_) => {
+                json!({ "tarball": name, "locked": locked, "images": images, "tried": self.tried() })
+            }
+            Lacking::Archive(_) | Lacking::Newer(_) => {
+                json!({ "archive": name, "locked": locked, "images": images, "tried": self.tried() })
+            }
+        }
     }
 }
 
 fn said(missing: &Missing) -> String {
     let Missing { name, locked, lacking, .. } = missing;
+    if let Lacking::Fit(error) = lacking {
+        return CommandError::failed("cannot lock", error.as_ref()).to_string();
+    }
     let (what, state) = match (lacking, locked) {
         (Lacking::Newer(_), _) => ("archive", "stays as it is locked"),
         (Lacking::Archive(_), true) => ("archive", "has to be read again to lock the rest"),
         (Lacking::Tarball(_), true) => ("tarball", "is another one than was locked"),
         (Lacking::Archive(_), false) => ("archive", "is not locked yet"),
         (Lacking::Tarball(_), false) => ("tarball", "is not locked yet"),
+        (Lacking::Fit(_), _) => ("recipes", "do not fit together"),
     };
     let part = match lacking {
         Lacking::Archive(SyncError::Suite { suite, .. }) => format!("its suite `{suite}` cannot be had"),

@@ -42,8 +42,8 @@ fn layer(session: &Session, plan: &Plan, row: &LockedTarball) -> Result<Layer, C
     }
     let fetched = fetch(&fetcher(session)?, row);
     session.check_cancelled()?;
-    let path =
-        fetched.map_err(|error| CommandError::failed(&format!("{image}: cannot fetch its tarballs"), &error))?;
+    let path = fetched
+        .map_err(|error| CommandError::failed(&format!("{image}: cannot fetch its tarballs"), &error))?;
     let layer = tarball::unpack(&session.store, &path, row.sha256);
     layer.map_err(|error| {
         CommandError::failed(&format!("{image}: cannot unpack tarball `{}`", row.name), &error)

@@ -44,7 +44,8 @@ pub struct Vendored {
 pub fn vendor(session: &Session, directory: &Path) -> Result<Vendored, CommandError> {
     let _used = session.store.use_objects()?;
     let lock = session.read_lock()?.ok_or(CommandError::NoLock)?;
-    let named = lock.archive.iter().map(|archive| &archive.name).chain(lock.tarball.iter().map(|row| &row.name));
+    let named =
+        lock.archive.iter().map(|archive| &archive.name).chain(lock.tarball.iter().map(|row| &row.name));
     if let Some(bad) = named.into_iter().find(|name| words::archive_word(name, "archive").is_err()) {
         return Err(CommandError::Failed(format!("the lock has the archive `{bad}`, which is no name")));
     }
@@ -74,7 +75,10 @@ pub fn vendor(session: &Session, directory: &Path) -> Result<Vendored, CommandEr
         session.check_cancelled()?;
         let path = path.map_err(|error| CommandError::failed("cannot fetch tarballs", &error))?;
         let file = mirror_name(&row.url).ok_or_else(|| {
-            CommandError::Failed(format!("tarball `{}` has the URL `{}`, which ends in no file name", row.name, row.url))
+            CommandError::Failed(format!(
+                "tarball `{}` has the URL `{}`, which ends in no file name",
+                row.name, row.url
+            ))
         })?;
         let root = directory.join(&row.name);
         copy.file(&path, &root.join(file), row.sha256)?;
@@ -94,7 +98,8 @@ fn signed(
 ) -> Result<bool, CommandError> {
     let session = copy.session;
     let archives = session.requests.archives();
-    let archive = archives.get(locked.name.as_str()).filter(|archive| definition(archive) == locked.definition);
+    let archive =
+        archives.get(locked.name.as_str()).filter(|archive| definition(archive) == locked.definition);
     let Some(archive) = archive else { return Ok(false) };
     let state = match load_archive(archive, locked, fetcher, session.options.now) {
         Ok(state) => state,

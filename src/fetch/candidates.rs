@@ -119,7 +119,10 @@ impl Mirrors {
         let file = mirror_name(url);
         let mirrors = [(Origin::Given, &self.given), (Origin::Site, &self.site)];
         let mirrors = mirrors.into_iter().flat_map(|(origin, map)| {
-            map.get(name).into_iter().flatten().map(move |uri| (origin, uri.trim_end_matches('/').to_owned() + "/"))
+            map.get(name)
+                .into_iter()
+                .flatten()
+                .map(move |uri| (origin, uri.trim_end_matches('/').to_owned() + "/"))
         });
         let mirrors = mirrors.map(|(origin, uri)| Some((Candidate { origin, uri }, file.clone()?)));
         let mut places: Vec<_> = mirrors.flatten().collect();
@@ -208,13 +211,18 @@ mod tests {
         };
         assert_eq!(found("1:10.11.11+deb13"), "deb/v10.11.11/10.11.11+deb13/a/amd64/a_1.deb");
         assert_eq!(found("7.1.4-3-trixie"), "deb/v7.1.4/7.1.4-3-trixie/a/amd64/a_1.deb");
-        assert!(mirrors.places("y", Filling { name: "a", version: "1", architecture: "all", file: "f" }).is_empty());
+        assert!(
+            mirrors
+                .places("y", Filling { name: "a", version: "1", architecture: "all", file: "f" })
+                .is_empty()
+        );
     }
 
     #[test]
     fn mirrors_have_a_tarball_under_its_file_name() {
         let one = |uri: &str| BTreeMap::from([("t".to_owned(), vec![uri.to_owned()])]);
-        let mirrors = Mirrors { given: one("file:///m/t/"), site: one("http://s.example/t"), ..Mirrors::default() };
+        let mirrors =
+            Mirrors { given: one("file:///m/t/"), site: one("http://s.example/t"), ..Mirrors::default() };
         let found = mirrors.tarball("t", "https://h.example/a/b%2B1.tar.gz?raw=1");
         let lines: Vec<_> = found.iter().map(|(c, path)| format!("{}: {}|{path}", c.origin, c.uri)).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"

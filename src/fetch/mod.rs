@@ -18,9 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub use candidates::{
-    Candidate, Filling, Mirrors, Origin, carrying, directory_uri, file_name, mirror_name,
-};
+pub use candidates::{Candidate, Filling, Mirrors, Origin, carrying, directory_uri, file_name, mirror_name};
 pub use error::{Attempt, Failure, FetchError, FetchErrors};
 
 use crate::digest::Sha256;

@@ -46,12 +46,7 @@ pub fn load(root: &Path) -> Result<Project, Diagnostics> {
     let images: BTreeMap<_, _> =
         images.into_iter().filter_map(|draft| Some((draft.name, draft.image?))).collect();
     tell_archives(&site, images.values(), &mut recipes);
-    Ok(Project {
-        recipes,
-        images,
-        site,
-        warnings: problems,
-    })
+    Ok(Project { recipes, images, site, warnings: problems })
 }
 
 /// Tells each archive what only the images and the site know: the releases it is used with, and other keys.

@@ -160,7 +160,8 @@ fn stage_package(package: &LockedPackage) -> StagePackage {
 fn plan_key(plan: &Plan) -> Sha256 {
     let stages: Vec<_> = plan.stages.iter().map(|stage| stage.key).collect();
     // What a recipe says of its tarballs, hash included, is part of the recipe.
-    let Plan { evaluated, stages: _, archives: _, tarballs: _, epoch, lock_time, config, parameters, key: _ } = plan;
+    let Plan { evaluated, stages: _, archives: _, tarballs: _, epoch, lock_time, config, parameters, key: _ } =
+        plan;
     let Evaluated { image, recipes, site } = evaluated;
     let files: Vec<_> = recipes.iter().flat_map(|recipe| &recipe.files).map(file_key).collect();
     let recipes: Vec<_> = recipes.iter().map(|recipe| &recipe.recipe).collect();

@@ -301,10 +301,12 @@ fn a_copy_that_the_site_signs_itself() {
     assert_eq!(synced.locked.suite[0].signed_by, [own.fingerprint()]);
     // What is locked by either key can be read again.
     for locked in [record.locked(), synced.locked] {
-        let locked = build_images::apt::lockfile::LockedArchive { definition: record.locked().definition, ..locked };
+        let locked =
+            build_images::apt::lockfile::LockedArchive { definition: record.locked().definition, ..locked };
         let mut bench = Bench::new();
         bench.mirrors.site.insert("test".to_owned(), vec![copy.archive().uri]);
-        let (now, fetcher) = (crate::support::repository::time(crate::support::repository::NOW), bench.fetcher());
+        let (now, fetcher) =
+            (crate::support::repository::time(crate::support::repository::NOW), bench.fetcher());
         build_images::apt::sync::load_archive(&archive, &locked, &fetcher, now).unwrap();
     }
 }

@@ -171,14 +171,20 @@ fn each_moves_on_its_own() {
     let (test, moved) = (two.project.serve(later(), 24), two.other(2, 24));
     let row = two.row("other");
     two.run_with(&test, Some(&moved), &["update", "test"]).code(0);
-    assert_eq!((two.pins("test"), two.pins("other")), (TEST_2.map(String::from).into(), vec!["codec 1".into(), "player 1".into()]));
+    assert_eq!(
+        (two.pins("test"), two.pins("other")),
+        (TEST_2.map(String::from).into(), vec!["codec 1".into(), "player 1".into()])
+    );
     assert_eq!(two.row("other"), row);
     assert_eq!(moved.server.requests().len(), 0, "{:?}", moved.server.requests());
 
     let row = two.row("test");
     let newer = two.project.serve(later(), 1);
     two.run_with(&newer, Some(&moved), &["update", "other"]).code(0);
-    assert_eq!((two.pins("test"), two.pins("other")), (TEST_2.map(String::from).into(), vec!["codec 2".into(), "player 2".into()]));
+    assert_eq!(
+        (two.pins("test"), two.pins("other")),
+        (TEST_2.map(String::from).into(), vec!["codec 2".into(), "player 2".into()])
+    );
     assert_eq!(two.row("test"), row);
     assert_eq!(newer.server.requests().len(), 0, "{:?}", newer.server.requests());
 }
@@ -207,8 +213,14 @@ fn one_moves_while_the_other_cannot_be_reached() {
     // Everything is to move: what can, does; the other keeps its pins, from what the store has.
     let run = two.run_with(&test, None, &["update"]).code(1);
     insta::assert_snapshot!("other_unreachable_update", two.project.redact(&test, &run.err));
-    assert_eq!((two.pins("test"), two.pins("other")), (TEST_2.map(String::from).into(), vec!["codec 1".into(), "player 1".into()]));
-    assert_eq!(two.run_with(&test, None, &["check"]).code(0).out.lines().last(), Some("the lock matches the recipes"));
+    assert_eq!(
+        (two.pins("test"), two.pins("other")),
+        (TEST_2.map(String::from).into(), vec!["codec 1".into(), "player 1".into()])
+    );
+    assert_eq!(
+        two.run_with(&test, None, &["check"]).code(0).out.lines().last(),
+        Some("the lock matches the recipes")
+    );
     // Asked for by name there is nothing else to do.
     let before = two.project.read("images/images.lock");
     let run = two.run_with(&test, None, &["update", "other"]).code(1);
@@ -226,7 +238,18 @@ fn pins_outlive_an_archive_of_which_nothing_is_left() {
     let test = two.project.serve(later(), 24);
     let run = two.run_with(&test, None, &["update", "test"]).code(1);
     insta::assert_snapshot!("nothing_left_update", two.project.redact(&test, &run.err));
-    assert_eq!((two.pins("test"), two.pins("other")), ([&TEST_2[..], &["library 1"]].concat().iter().map(|pin| (*pin).to_owned()).filter(|pin| pin != "library 1").collect::<Vec<_>>(), vec!["codec 1".to_owned(), "player 1".to_owned()]));
+    assert_eq!(
+        (two.pins("test"), two.pins("other")),
+        (
+            [&TEST_2[..], &["library 1"]]
+                .concat()
+                .iter()
+                .map(|pin| (*pin).to_owned())
+                .filter(|pin| pin != "library 1")
+                .collect::<Vec<_>>(),
+            vec!["codec 1".to_owned(), "player 1".to_owned()]
+        )
+    );
     let text = two.project.read("images/images.lock");
     assert!(text.contains("unresolved = true"), "{text}");
     let run = two.run_with(&test, None, &["check"]).code(0);
@@ -243,7 +266,10 @@ fn pins_outlive_an_archive_of_which_nothing_is_left() {
     two.run_with(&test, Some(&moved), &["lock"]).code(0);
     assert_eq!(two.pins("other"), ["codec 1", "player 1"]);
     assert!(!two.project.read("images/images.lock").contains("unresolved"));
-    assert_eq!(two.run_with(&test, None, &["check"]).code(0).out.lines().last(), Some("the lock matches the recipes"));
+    assert_eq!(
+        two.run_with(&test, None, &["check"]).code(0).out.lines().last(),
+        Some("the lock matches the recipes")
+    );
 }
 
 #[test]
@@ -321,7 +347,8 @@ fn places_of_single_packages_are_asked_last() {
     other.server.remove(&other.deb("player"));
     let target = two.project.path("copy");
     let run = two.run(Some(&other), &["vendor", target.to_str().unwrap()]).code(1);
-    let said = run.err.replace(&tree.port().to_string(), "TREE").replace(&other.server.port().to_string(), "OTHER");
+    let said =
+        run.err.replace(&tree.port().to_string(), "TREE").replace(&other.server.port().to_string(), "OTHER");
     insta::assert_snapshot!("places_all_asked", two.project.redact(&two.test, &said));
     tree.put("files/v1/amd64/player_1_amd64.deb", bytes.clone());
     two.run(Some(&other), &["vendor", target.to_str().unwrap()]).code(0);
@@ -350,7 +377,8 @@ fn a_suite_without_a_release_in_its_name_is_taken_for_what_its_signature_says() 
             .serve()
     };
     let run = two.run(Some(&serve("bookworm")), &["lock"]).code(1);
-    let expected = "it is for another release: its signed Release file has `Codename: bookworm`, the base is `trixie`";
+    let expected =
+        "it is for another release: its signed Release file has `Codename: bookworm`, the base is `trixie`";
     assert!(run.err.contains(expected), "{}", run.err);
     assert_eq!(two.row("other"), None);
     two.run(Some(&serve("trixie")), &["lock"]).code(0);
@@ -358,4 +386,33 @@ fn a_suite_without_a_release_in_its_name_is_taken_for_what_its_signature_says() 
     // A name that says nothing either is nobody's release.
     fs::remove_file(two.project.path("images/images.lock")).unwrap();
     two.run(Some(&serve("stable")), &["lock"]).code(0);
+}
+
+#[test]
+fn packages_that_do_not_fit_stop_only_the_images_that_need_them() {
+    let two = Two::new();
+    two.project.app(&["app", "broken"]);
+    let other = two.other(1, 5);
+    let run = two.run(Some(&other), &["lock"]).code(1);
+    assert!(
+        run.err.contains("error: cannot lock: no packages fit for the recipes base + app\n"),
+        "{}",
+        run.err
+    );
+    assert_eq!(two.pins("other"), ["codec 1", "player 1"]);
+    assert_eq!(two.pins("test"), ["core 1", "extra 1", "library 1", "tool 1"]);
+    let run = two.run(Some(&other), &["app"]).code(1);
+    assert!(run.err.contains("error: app: cannot lock: no packages fit"), "{}", run.err);
+    let json = two.run(Some(&other), &["lock", "--json"]).code(1).json();
+    assert_eq!(
+        (&json["missing"][0]["recipes"], &json["missing"][0]["images"][0]),
+        (&"base + app".into(), &"app".into())
+    );
+    two.project.app(&["app"]);
+    two.run(Some(&other), &["lock"]).code(0);
+    // An update that would leave an image without packages that fit writes nothing.
+    two.project.app(&["app", "broken"]);
+    let before = two.project.read("images/images.lock");
+    two.run_with(&two.project.serve(later(), 1), Some(&other), &["update"]).code(1);
+    assert_eq!(two.project.read("images/images.lock"), before);
 }

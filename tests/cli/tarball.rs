@@ -72,7 +72,13 @@ fn it_is_locked_with_its_size_and_moves_only_with_its_recipe() {
     place.run(&["lock"]).code(0);
     // Another URL of the same file is no reason to fetch it.
     place.recipe("moved/tool-1.0.tgz", Sha256::of(BYTES));
-    assert!(place.run(&["check"]).code(0).out.ends_with("tarball `tool` has another URL or hash than was locked\n"));
+    assert!(
+        place
+            .run(&["check"])
+            .code(0)
+            .out
+            .ends_with("tarball `tool` has another URL or hash than was locked\n")
+    );
     place.run(&["lock"]).code(0);
     assert_eq!(place.files.requests().len(), asked);
     assert!(locked(&place).unwrap().0.ends_with("moved/tool-1.0.tgz"));
@@ -85,7 +91,11 @@ fn it_is_locked_with_its_size_and_moves_only_with_its_recipe() {
     let diff = place.run(&["diff", "old.lock", "images/images.lock"]).code(0);
     insta::assert_snapshot!("tarball_diff", place.redact(&diff.out));
     let run = place.run(&["update", "tool"]).code(0);
-    assert!(run.out.contains("no package changes") || run.out.contains("everything is up to date"), "{}", run.out);
+    assert!(
+        run.out.contains("no package changes") || run.out.contains("everything is up to date"),
+        "{}",
+        run.out
+    );
 
     // Nobody asks for it any more.
     place.project.app(&["app"]);

@@ -53,6 +53,17 @@ fn it_can_be_locked_from_when_nothing_else_is_there() {
         Run::of(command.output().unwrap()).code(0);
         assert_eq!(two.project.read("images/images.lock"), lock);
     }
+    // A web server that has the directory does as well.
+    let read = |path: String| (path.clone(), fs::read(target.join(&path)).unwrap());
+    let server = crate::support::server::Server::start(paths(&target).into_iter().map(read).collect());
+    fs::remove_dir_all(two.project.store()).unwrap();
+    fs::remove_file(two.project.path("images/images.lock")).unwrap();
+    let mirrors = format!("test={0}test other={0}other", server.uri());
+    let mut command = two.project.command(&two.test, &["lock"]);
+    let asked = two.test.server.requests().len();
+    Run::of(command.env("BUILD_IMAGES_MIRROR", mirrors).output().unwrap()).code(0);
+    assert_eq!(two.project.read("images/images.lock"), lock);
+    assert_eq!(two.test.server.requests().len(), asked);
 }
 
 #[test]

@@ -13,16 +13,31 @@ const CERTIFICATE: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n";
 #[test]
 fn archives_of_a_site() {
     run(&[
-        ("site_archive_unknown", &[Append(SITE, "\n[archive.jelyfin]\nuri = \"https://mirror.example.org/jellyfin/\"\n")]),
-        ("site_archive_without_uri", &[Append(SITE, "\n[archive.jellyfin]\nurl = \"https://mirror.example.org/\"\n")]),
+        (
+            "site_archive_unknown",
+            &[Append(SITE, "\n[archive.jelyfin]\nuri = \"https://mirror.example.org/jellyfin/\"\n")],
+        ),
+        (
+            "site_archive_without_uri",
+            &[Append(SITE, "\n[archive.jellyfin]\nurl = \"https://mirror.example.org/\"\n")],
+        ),
         ("site_archive_path", &[Append(SITE, "\n[archive.jellyfin]\nuri = \"/srv/mirror\"\n")]),
-        ("site_archive_scheme", &[Append(SITE, "\n[archive.jellyfin]\nuri = \"ftp://mirror.example.org/\"\n")]),
+        (
+            "site_archive_scheme",
+            &[Append(SITE, "\n[archive.jellyfin]\nuri = \"ftp://mirror.example.org/\"\n")],
+        ),
         ("site_archive_relative", &[Append(SITE, "\n[archive.jellyfin]\nuri = \"file://mirror/../x\"\n")]),
-        ("site_archive_password", &[Append(SITE, "\n[archive.jellyfin]\nuri = \"https://me:secret@mirror.example.org/\"\n")]),
+        (
+            "site_archive_password",
+            &[Append(SITE, "\n[archive.jellyfin]\nuri = \"https://me:secret@mirror.example.org/\"\n")],
+        ),
         (
             "site_archive_key_alone",
             &[
-                Append(SITE, "\n[archive.jellyfin]\nuri = \"https://mirror.example.org/\"\nkeys = [\"site.asc\"]\n"),
+                Append(
+                    SITE,
+                    "\n[archive.jellyfin]\nuri = \"https://mirror.example.org/\"\nkeys = [\"site.asc\"]\n",
+                ),
                 Write("images/keys/site.asc", CERTIFICATE),
             ],
         ),
@@ -42,7 +57,10 @@ fn archives_of_a_site() {
                  fingerprints = [\"49023CD01DE21A7B\"]\n",
             )],
         ),
-        ("site_mirror_scheme", &[Replace(SITE, "http://mirror.example.org/debian/", "rsync://mirror.example.org/debian/")]),
+        (
+            "site_mirror_scheme",
+            &[Replace(SITE, "http://mirror.example.org/debian/", "rsync://mirror.example.org/debian/")],
+        ),
     ]);
 }
 
@@ -55,7 +73,11 @@ fn archives_of_a_recipe() {
         ),
         (
             "suite_of_a_base",
-            &[Replace("recipes/debian-13/recipe.toml", "suites = [\"trixie\", \"trixie-updates\"]", "suites = [\"trixie\", \"stable\"]")],
+            &[Replace(
+                "recipes/debian-13/recipe.toml",
+                "suites = [\"trixie\", \"trixie-updates\"]",
+                "suites = [\"trixie\", \"stable\"]",
+            )],
         ),
         (
             "places",
@@ -90,7 +112,10 @@ fn tarballs() {
                         sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\npath = \"/opt/tool\"\n";
     run(&[
         ("tarball_empty", &[Append(RECIPE, "\n[[tarball]]\n")]),
-        ("tarball_table", &[Append(RECIPE, "\n[tarball.tool]\nurl = \"https://example.org/tool-1.tar.gz\"\n")]),
+        (
+            "tarball_table",
+            &[Append(RECIPE, "\n[tarball.tool]\nurl = \"https://example.org/tool-1.tar.gz\"\n")],
+        ),
         (
             "tarball_everything",
             &[Append(
@@ -122,20 +147,24 @@ fn tarballs() {
             "tarball_sha1",
             &[
                 Append(RECIPE, GOOD),
-                Replace(RECIPE, "0000000000000000000000000000000000000000000000000000000000000000", "0000000000000000000000000000000000000000"),
+                Replace(
+                    RECIPE,
+                    "0000000000000000000000000000000000000000000000000000000000000000",
+                    "0000000000000000000000000000000000000000",
+                ),
             ],
         ),
-        (
-            "tarball_volatile",
-            &[Append(RECIPE, GOOD), Replace(RECIPE, "\"/opt/tool\"", "\"/run/tool\"")],
-        ),
+        ("tarball_volatile", &[Append(RECIPE, GOOD), Replace(RECIPE, "\"/opt/tool\"", "\"/run/tool\"")]),
         (
             "tarball_below_a_mount",
             &[Append(RECIPE, GOOD), Replace(RECIPE, "\"/opt/tool\"", "\"/var/lib/qbittorrent/tool\"")],
         ),
         (
             "tarball_over_a_file",
-            &[Append(RECIPE, GOOD), Replace(RECIPE, "\"/opt/tool\"", "\"/usr/share/qbittorrent/categories.json\"")],
+            &[
+                Append(RECIPE, GOOD),
+                Replace(RECIPE, "\"/opt/tool\"", "\"/usr/share/qbittorrent/categories.json\""),
+            ],
         ),
         (
             "tarball_set",
@@ -149,17 +178,17 @@ fn tarballs() {
             ],
         ),
         ("tarball_twice", &[Append(RECIPE, GOOD), Append(OTHER, GOOD)]),
-        (
-            "tarball_twice_in_one",
-            &[Append(RECIPE, GOOD), Append(RECIPE, GOOD)],
-        ),
+        ("tarball_twice_in_one", &[Append(RECIPE, GOOD), Append(RECIPE, GOOD)]),
         (
             "tarball_named_like_an_archive",
             &[Append(RECIPE, GOOD), Replace(RECIPE, "name = \"tool\"", "name = \"jellyfin\"")],
         ),
         (
             "tarball_is_no_archive",
-            &[Append(RECIPE, GOOD), Append(SITE, "\n[archive.tool]\nuri = \"https://mirror.example.org/\"\n")],
+            &[
+                Append(RECIPE, GOOD),
+                Append(SITE, "\n[archive.tool]\nuri = \"https://mirror.example.org/\"\n"),
+            ],
         ),
     ]);
 }
@@ -173,7 +202,8 @@ fn a_tarball_may_share_its_directory_and_have_a_mirror() {
             "AB".repeat(32)
         )
     };
-    let text: &'static str = format!("{}{}\n[[directory]]\npath = \"/usr/local\"\n", tarball("a"), tarball("b")).leak();
+    let text: &'static str =
+        format!("{}{}\n[[directory]]\npath = \"/usr/local\"\n", tarball("a"), tarball("b")).leak();
     let root = project(&[
         Edit::Append(RECIPE, text),
         Edit::Replace(SITE, "[mirrors]", "[mirrors]\na = [\"file:///srv/a\"]"),

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::ControlFileError;
+use super::{ControlFileError, LockingError};
 use crate::apt::sync::{SuiteAttempt, SuiteError, SyncError};
 use crate::fetch::FetchError;
 
-/// An archive or a tarball that could not be had.
+/// An archive or a tarball that could not be had, or packages that do not fit.
 #[derive(Debug)]
 pub struct Missing {
-    /// Its name.
+    /// Its name; the recipes, when no packages fit for them.
     pub name: String,
     /// Whether the lock has it, in an older state.
     pub locked: bool,
@@ -30,6 +30,8 @@ pub enum Lacking {
     Newer(SyncError),
     /// A tarball.
     Tarball(FetchError),
+    /// Packages that fit together, for a list of recipes.
+    Fit(Box<LockingError>),
 }
 
 /// One place that was asked in vain.
@@ -54,7 +56,7 @@ impl Missing {
                 ControlFileError::Fetch(error) => fetched(error),
                 ControlFileError::Deb { .. } => Vec::new(),
             },
-            Lacking::Archive(_) | Lacking::Newer(_) => Vec::new(),
+            Lacking::Archive(_) | Lacking::Newer(_) | Lacking::Fit(_) => Vec::new(),
             Lacking::Tarball(error) => fetched(error),
         }
     }
@@ -64,6 +66,7 @@ impl Missing {
         match &self.lacking {
             Lacking::Archive(error) | Lacking::Newer(error) => error,
             Lacking::Tarball(error) => error,
+            Lacking::Fit(error) => error.as_ref(),
         }
     }
 }
@@ -72,9 +75,9 @@ fn suite(attempt: &SuiteAttempt) -> Tried {
     let SuiteAttempt { origin, uri, error } = attempt;
     let reason = match error {
         SuiteError::Fetch(error) => {
-            let failures = error.attempts().iter().map(|attempt| attempt.failure.to_string());
             // All attempts were made at this place; the last one says why it was given up.
-            failures.last().unwrap_or_else(|| error.to_string())
+            let last = error.attempts().last().map(|attempt| attempt.failure.to_string());
+            last.unwrap_or_else(|| error.to_string())
         }
         error => error.to_string(),
     };

@@ -20,7 +20,11 @@ pub(super) struct Resolver<'a> {
 
 impl Resolver<'_> {
     /// The lock with the sets in `redo` resolved anew and the others as they were.
-    pub(super) fn lock(&self, redo: &BTreeSet<usize>, archive: Vec<LockedArchive>) -> Result<Lock, LockingError> {
+    pub(super) fn lock(
+        &self,
+        redo: &BTreeSet<usize>,
+        archive: Vec<LockedArchive>,
+    ) -> Result<Lock, LockingError> {
         let mut lock = Lock { archive, package: self.old.package.clone(), ..Lock::default() };
         // Universes by the archives they are made of; a project rarely has more than one or two.
         let mut universes: Vec<(Vec<&String>, Universe<'_>)> = Vec::new();
@@ -30,8 +34,11 @@ impl Resolver<'_> {
             let old = self.old.set(&request.recipes);
             let below_moved = request.base.is_some_and(|base| moved.contains(&base));
             if !redo.contains(&index) || self.lost.contains_key(&index) {
+                // One that stands alone has nothing below it that could move.
+                let below_moved = below_moved && !old.is_some_and(|old| old.alone);
                 let kept = old.cloned();
-                lock.set.extend(kept.map(|set| PackageSet { unresolved: set.unresolved || below_moved, ..set }));
+                lock.set
+                    .extend(kept.map(|set| PackageSet { unresolved: set.unresolved || below_moved, ..set }));
                 if below_moved || old.is_none() {
                     moved.insert(index);
                 }

@@ -26,6 +26,8 @@ pub(super) struct States {
     stayed: BTreeMap<String, SyncError>,
     /// Sets that wait for an archive.
     lost: BTreeMap<usize, String>,
+    /// Sets that nothing fits, and why.
+    unsatisfiable: BTreeMap<usize, LockingError>,
 }
 
 impl States {
@@ -63,7 +65,10 @@ impl States {
             }
         }
         let indices = texts.take(&archive.name);
-        self.synced.insert(archive.name.clone(), SyncedArchive { locked: locked.clone(), indices, files: Vec::new() });
+        self.synced.insert(
+            archive.name.clone(),
+            SyncedArchive { locked: locked.clone(), indices, files: Vec::new() },
+        );
         self.partial.insert(archive.name.clone(), error);
         Ok(())
     }
@@ -128,11 +133,12 @@ impl States {
         self.synced.get(name).is_some_and(|state| state.locked != *locked)
     }
 
-    /// The lock that `resolve` makes without the sets whose archive cannot be had.
+    /// The lock that `resolve` makes without the sets whose archive cannot be had; when `tolerant`, also without those
+    /// that nothing fits.
     pub(super) fn resolve(
         &mut self,
         requests: &Requests,
-        redo: &BTreeSet<usize>,
+        (redo, tolerant): (&BTreeSet<usize>, bool),
         mut resolve: impl FnMut(&BTreeMap<usize, String>, Vec<LockedArchive>) -> Result<Lock, LockingError>,
     ) -> Result<Lock, LockingError> {
         for (index, request) in requests.sets.iter().enumerate().filter(|(index, _)| redo.contains(index)) {
@@ -144,21 +150,23 @@ impl States {
         }
         loop {
             let error = match resolve(&self.lost, self.rows.clone()) {
-                Err(LockingError::Unsatisfiable { recipes, source }) => {
-                    LockingError::Unsatisfiable { recipes, source }
-                }
+                Err(error @ LockingError::Unsatisfiable { .. }) => error,
                 other => return other,
             };
-            // Of an archive of which only the locked packages are known, others may be what is needed.
             let LockingError::Unsatisfiable { recipes, .. } = &error else { return Err(error) };
             let place = requests.sets.iter().position(|set| set.recipes == *recipes);
-            let archive = place.and_then(|place| {
-                let names = requests.sets[place].archives.keys();
-                let known = |name: &&String| self.partial.contains_key(*name) && !self.lost.contains_key(&place);
-                Some((place, names.into_iter().find(known)?.clone()))
-            });
-            let Some((place, archive)) = archive else { return Err(error) };
-            self.lose(requests, place, &archive);
+            let Some(place) = place.filter(|place| !self.lost.contains_key(place)) else { return Err(error) };
+            // Of an archive of which only the locked packages are known, others may be what is needed.
+            let known = requests.sets[place].archives.keys().find(|name| self.partial.contains_key(*name));
+            match known {
+                Some(archive) => self.lose(requests, place, archive),
+                None if tolerant => {
+                    let what = recipes.join(" + ");
+                    self.unsatisfiable.insert(place, error);
+                    self.lose(requests, place, &what);
+                }
+                None => return Err(error),
+            }
         }
     }
 
@@ -174,7 +182,7 @@ impl States {
 
     /// `lock`, with what is missing from it.
     pub(super) fn finish(self, requests: &Requests, lock: Lock) -> Locking {
-        let Self { failed, partial, stayed, lost, .. } = self;
+        let Self { failed, partial, stayed, lost, unsatisfiable, .. } = self;
         let waiting = |archive: &str| -> BTreeSet<String> {
             let sets = lost.iter().filter(|(_, name)| *name == archive).map(|(set, _)| &requests.sets[*set]);
             // A set that is as it was, on packages that are as they were, is still good.
@@ -197,6 +205,15 @@ impl States {
                 let lacking = Lacking::Newer(error);
                 missing.push(Missing { name, locked: true, images: BTreeSet::new(), lacking });
             }
+        }
+        for (place, error) in unsatisfiable {
+            let request = &requests.sets[place];
+            missing.push(Missing {
+                name: request.recipes.join(" + "),
+                locked: false,
+                images: request.images.clone(),
+                lacking: Lacking::Fit(Box::new(error)),
+            });
         }
         Locking { lock, missing }
     }

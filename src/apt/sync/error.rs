@@ -97,7 +97,9 @@ pub enum SuiteError {
         expected: String,
     },
     /// It is made for another release than the image's base.
-    #[error("it is for another release: its signed Release file has `{field}: {found}`, the base is `{expected}`")]
+    #[error(
+        "it is for another release: its signed Release file has `{field}: {found}`, the base is `{expected}`"
+    )]
     OtherBase {
         /// The base's release.
         expected: String,
@@ -189,7 +191,9 @@ pub enum SuiteError {
         expected: u64,
     },
     /// An index of which only the compressed form is listed unpacks to more than any real one.
-    #[error("`{path}` unpacks to more than {limit} bytes, and the Release file does not list it uncompressed")]
+    #[error(
+        "`{path}` unpacks to more than {limit} bytes, and the Release file does not list it uncompressed"
+    )]
     Unlisted {
         /// The index.
         path: String,

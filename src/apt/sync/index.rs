@@ -160,7 +160,7 @@ fn unpack(
         Some(whole) => whole.size,
         None => {
             let compressed = opened.metadata().map_err(broken)?.len();
-            compressed.saturating_mul(EXPANSION).max(FREE_EXPANSION).min(INDEX_LIMIT)
+            compressed.saturating_mul(EXPANSION).clamp(FREE_EXPANSION, INDEX_LIMIT)
         }
     };
     let input = BufReader::with_capacity(1 << 18, opened);

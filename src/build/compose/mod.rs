@@ -29,6 +29,9 @@ const FORBIDDEN: [(&str, &str); 7] = [
     ("etc/vzdump", "below `/etc/vzdump`, where the container's configuration is"),
 ];
 
+/// Most problems that are told of one tarball.
+const MAX_OF_A_TARBALL: usize = 5;
+
 /// Applies one recipe to the tree of its packages. `tarballs` are read already, by name; `epoch` is the time of all that is made, in seconds since 1970.
 ///
 /// # Errors
@@ -235,42 +238,58 @@ impl Composer<'_, '_> {
                 return;
             }
         };
+        let before = self.problems.len();
         self.attempt(|composer| {
             let path = composer.place(recipe, &tarball.path)?;
+            composer.ids(&path, &tarball.owner, &tarball.group)?;
             match composer.tree.get(&path) {
                 Some(node) if node.is_directory() => Ok(()),
                 Some(_) => Err(ComposeProblem::NotDirectory { path }),
                 None => composer.directory(path, &tarball.owner, &tarball.group, 0o755),
             }
         });
-        for Selected { path, node, owner, group } in selected {
-            self.attempt(|composer| {
-                let path = tarball.path.join(path.as_bytes()).map_err(|_| ComposeProblem::Forbidden {
-                    path: path.clone(),
-                    place: "so deep below the root".to_owned(),
-                })?;
-                let path = composer.place(recipe, &path)?;
-                if node.is_directory() && composer.tree.get(&path).is_some_and(Node::is_directory) {
-                    return Ok(());
-                }
-                let (uid, gid) = composer.ids(&path, &owner, &group)?;
-                composer.may_take(&path, false, |_| false).map_err(|problem| match problem {
-                    ComposeProblem::Exists { path, package } => {
-                        ComposeProblem::Occupied { name: name(), path, package }
-                    }
-                    ComposeProblem::Packaged { path, package } => {
-                        ComposeProblem::Occupied { name: name(), path, package: Some(package) }
-                    }
-                    ComposeProblem::IsDirectory { path } => {
-                        ComposeProblem::Occupied { name: name(), path, package: None }
-                    }
-                    other => other,
-                })?;
-                let mtime = composer.epoch;
-                place::put(&mut composer.tree, path, Node { mtime, ..node }.owned_by(uid, gid), mtime);
-                Ok(())
-            });
+        if self.problems.len() > before {
+            // The same would be said of every entry.
+            return;
         }
+        for entry in selected {
+            self.attempt(|composer| composer.tarball_entry(recipe, tarball, entry));
+        }
+        let count = self.problems.len() - before;
+        if count > MAX_OF_A_TARBALL {
+            self.problems.truncate(before + MAX_OF_A_TARBALL);
+            self.problems
+                .push(ComposeProblem::MoreOfTarball { name: name(), count: count - MAX_OF_A_TARBALL });
+        }
+    }
+
+    fn tarball_entry(
+        &mut self,
+        recipe: &Recipe,
+        tarball: &Tarball,
+        entry: Selected,
+    ) -> Result<(), ComposeProblem> {
+        let Selected { path, node, owner, group } = entry;
+        let joined = tarball.path.join(path.as_bytes());
+        let path = joined.map_err(|_| ComposeProblem::Forbidden { path, place: "so deep".to_owned() })?;
+        let path = self.place(recipe, &path)?;
+        if node.is_directory() && self.tree.get(&path).is_some_and(Node::is_directory) {
+            return Ok(());
+        }
+        let (uid, gid) = self.ids(&path, &owner, &group)?;
+        self.may_take(&path, false, |_| false).map_err(|problem| {
+            let occupied =
+                |path, package| ComposeProblem::Occupied { name: tarball.name.clone(), path, package };
+            match problem {
+                ComposeProblem::Exists { path, package } => occupied(path, package),
+                ComposeProblem::Packaged { path, package } => occupied(path, Some(package)),
+                ComposeProblem::IsDirectory { path } => occupied(path, None),
+                other => other,
+            }
+        })?;
+        let mtime = self.epoch;
+        place::put(&mut self.tree, path, Node { mtime, ..node }.owned_by(uid, gid), mtime);
+        Ok(())
     }
 
     fn file(&mut self, recipe: &Recipe, file: &RenderedFile) -> Result<(), ComposeProblem> {

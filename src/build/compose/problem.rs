@@ -83,6 +83,14 @@ pub enum ComposeProblem {
         /// The package that ships it.
         package: Option<String>,
     },
+    /// A tarball has more problems than are told.
+    #[error("tarball `{name}`: {count} more entries cannot be put into the image")]
+    MoreOfTarball {
+        /// The tarball.
+        name: String,
+        /// How many.
+        count: usize,
+    },
     /// A mount or state has to be named by its real path.
     #[error("`{path}` leads through a symbolic link to `{real}`: write that")]
     ThroughLink {

@@ -50,7 +50,8 @@ pub enum SelectProblem {
     /// A link leads elsewhere.
     #[error(
         "`{path}` is a link to `{target}`, which {}: leave it out with `only`, and make the link with `[[link]]` if it \
-         is meant", why
+         is meant",
+        why
     )]
     LeadsOut {
         /// The link.
@@ -101,9 +102,8 @@ pub fn select(tree: &Tree, tarball: &Tarball) -> Result<Vec<Selected>, Vec<Selec
     for (key, path) in only.chain(set.map(|path| ("set", path))) {
         problems.push(SelectProblem::Unknown { key, path: shown(path), near: nearest(path, &named) });
     }
-    let taken = |path: &TreePath| {
-        tarball.only.is_empty() || tarball.only.iter().any(|wanted| path.is_within(wanted))
-    };
+    let taken =
+        |path: &TreePath| tarball.only.is_empty() || tarball.only.iter().any(|wanted| path.is_within(wanted));
     let rules: BTreeMap<&TreePath, &TarballEntry> =
         tarball.set.iter().map(|entry| (&entry.path, entry)).collect();
     let mut selected = Vec::new();
@@ -121,8 +121,7 @@ pub fn select(tree: &Tree, tarball: &Tarball) -> Result<Vec<Selected>, Vec<Selec
                 _ => 0o644,
             }),
         };
-        let (owner, group) =
-            rule.map_or((&tarball.owner, &tarball.group), |rule| (&rule.owner, &rule.group));
+        let (owner, group) = rule.map_or((&tarball.owner, &tarball.group), |rule| (&rule.owner, &rule.group));
         let node = Node { mode, xattrs: BTreeMap::new(), ..(*node).clone() };
         selected.push(Selected { path: path.clone(), node, owner: owner.clone(), group: group.clone() });
     }

@@ -111,19 +111,18 @@ fn archives(site: &SiteDraft, recipes: &BTreeMap<String, RecipeDraft>, problems:
         for (what, name, place) in archives.chain(tarballs) {
             let Some((kind, other, first)) = seen.insert(name, (what, recipe, place)) else { continue };
             let message = match kind == what {
-                true if other == recipe => format!("the recipe `{recipe}` declares the {what} `{name}` twice"),
+                true if other == recipe => {
+                    format!("the recipe `{recipe}` declares the {what} `{name}` twice")
+                }
                 true => format!("the recipes `{other}` and `{recipe}` both declare the {what} `{name}`"),
                 false => format!("`{name}` is the name of an archive and of a tarball"),
             };
-            problems
-                .error(place, message)
-                .related(first, format!("in `{other}`"))
-                .help(match kind == what {
-                    true => {
-                        format!("the lock has one entry for each {what}: give one another name, or leave it out")
-                    }
-                    false => "mirrors go by these names: give one another".to_owned(),
-                });
+            problems.error(place, message).related(first, format!("in `{other}`")).help(match kind == what {
+                true => {
+                    format!("the lock has one entry for each {what}: give one another name, or leave it out")
+                }
+                false => "mirrors go by these names: give one another".to_owned(),
+            });
         }
     }
     let archive = |name: &&&str| seen.get(**name).is_some_and(|(what, ..)| *what == "archive");

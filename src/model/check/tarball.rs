@@ -1,8 +1,8 @@
 //! Rules for `[[tarball]]`.
 
+use super::Scope;
 use super::accounts::owners;
 use super::recipe::{Claim, Made, RecipeDraft, path};
-use super::Scope;
 use crate::digest::Sha256;
 use crate::model::recipe::{Tarball, TarballEntry};
 use crate::model::syntax::recipe::{RawTarball, RawTarballEntry};

@@ -8,8 +8,8 @@ pub const PLACEHOLDERS: [&str; 5] = ["name", "version", "upstream", "architectur
 
 /// Code names of Debian's and Ubuntu's releases that archives have suites for.
 const RELEASES: [&str; 18] = [
-    "stretch", "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "xenial", "bionic", "focal",
-    "jammy", "kinetic", "lunar", "mantic", "noble", "plucky", "questing",
+    "stretch", "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "xenial", "bionic",
+    "focal", "jammy", "kinetic", "lunar", "mantic", "noble", "plucky", "questing",
 ];
 
 /// The release that a suite or code name is of, when it is one of Debian's or Ubuntu's: `bookworm` for
@@ -28,7 +28,8 @@ pub fn mirror_uri(text: &str) -> Result<String, Complaint> {
                 complaint.help = if text.starts_with('/') {
                     format!("write `file://{text}`")
                 } else {
-                    "write `https://host/path/`, or `file:///directory/` for a directory of this machine".to_owned()
+                    "write `https://host/path/`, or `file:///directory/` for a directory of this machine"
+                        .to_owned()
                 };
             }
             complaint
@@ -74,7 +75,10 @@ pub fn place_uri(text: &str) -> Result<(), Complaint> {
             continue;
         }
         let Some((word, tail)) = piece.split_once('}') else {
-            return complain("a `{` in the place has no `}`", format!("these are filled in: {}", list(PLACEHOLDERS)));
+            return complain(
+                "a `{` in the place has no `}`",
+                format!("these are filled in: {}", list(PLACEHOLDERS)),
+            );
         };
         if !PLACEHOLDERS.contains(&word) {
             let help = match nearest(word, PLACEHOLDERS) {
@@ -106,9 +110,9 @@ pub fn place_uri(text: &str) -> Result<(), Complaint> {
 pub fn tarball_url(text: &str) -> Result<(), Complaint> {
     const FORM: &str = "https://host/path/name-1.0.tar.gz";
     let rest = after_scheme(text, FORM)?;
-    if let Some(bad) =
-        only(rest, |c| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '#'))
-    {
+    if let Some(bad) = only(rest, |c| {
+        c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '#')
+    }) {
         return complain(
             format!("`{}` is not allowed in the URL of a tarball", bad.escape_default()),
             "nothing is filled in: write the URL of one version, escaped as in a browser",
