@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -36,6 +35,7 @@ fn archive(name: &str, suites: &[&str], fingerprints: &[&str]) -> Archive {
         components: vec!["main".to_owned()],
         keys: files.iter().map(|path| std::fs::read(path).unwrap()).collect(),
         fingerprints: fingerprints.iter().map(ToString::to_string).collect(),
+        ..Archive::default()
     }
 }
 
@@ -82,7 +82,7 @@ fn debian_13_is_synced_and_its_packages_fetched() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let cancel = AtomicBool::new(false);
-    let mirrors = Mirrors { given: BTreeMap::new(), site: BTreeMap::new(), host: hosts };
+    let mirrors = Mirrors { host: hosts, ..Mirrors::default() };
     let fetcher = Fetcher::new(&store, mirrors, &Options::default(), &Silent, &cancel).unwrap();
     let now = jiff::Timestamp::now();
 

@@ -85,11 +85,16 @@ struct Part {
     length: u64,
 }
 
+/// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
+pub(crate) enum Compression {
+    /// Not at all.
     None,
+    /// gzip
     Gzip,
+    /// xz
     Xz,
+    /// Zstandard
     Zstd,
 }
 
@@ -234,27 +239,37 @@ impl Deb {
     }
 
     fn decompress(&self, part: &Part, limit: u64) -> Result<Box<dyn Read + Send + '_>, DebError> {
-        let unreadable = |source| DebError::Unreadable { part: part.name.clone(), source };
         let section = Section { file: &self.file, offset: part.offset, left: part.length };
-        let section = io::BufReader::with_capacity(1 << 16, section);
-        let limit = limit.min(part.length.saturating_mul(MAX_EXPANSION).max(FREE_EXPANSION));
-        let reader: Box<dyn Read + Send> = match part.compression {
-            Compression::None => Box::new(section),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(section)),
-            Compression::Xz => {
-                let flags = liblzma::stream::CONCATENATED;
-                let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, flags);
-                let stream = stream.map_err(|error| unreadable(io::Error::other(error)))?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(section, stream))
-            }
-            Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(section).map_err(unreadable)?;
-                decoder.window_log_max(ZSTD_WINDOW).map_err(unreadable)?;
-                Box::new(decoder)
-            }
-        };
-        Ok(Box::new(Bounded { reader, part: part.name.clone(), limit, left: limit }))
+        decompressor(section, part.compression, (&part.name, part.length), limit)
     }
+}
+
+/// Reads what `reader`, of `length` bytes, unpacks to: at most `limit` bytes, and no more than such an archive can have.
+pub(crate) fn decompressor<'a>(
+    reader: impl Read + Send + 'a,
+    compression: Compression,
+    (part, length): (&str, u64),
+    limit: u64,
+) -> Result<Box<dyn Read + Send + 'a>, DebError> {
+    let unreadable = |source| DebError::Unreadable { part: part.to_owned(), source };
+    let section = io::BufReader::with_capacity(1 << 16, reader);
+    let limit = limit.min(length.saturating_mul(MAX_EXPANSION).max(FREE_EXPANSION));
+    let reader: Box<dyn Read + Send> = match compression {
+        Compression::None => Box::new(section),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(section)),
+        Compression::Xz => {
+            let flags = liblzma::stream::CONCATENATED;
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, flags);
+            let stream = stream.map_err(|error| unreadable(io::Error::other(error)))?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(section, stream))
+        }
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(section).map_err(unreadable)?;
+            decoder.window_log_max(ZSTD_WINDOW).map_err(unreadable)?;
+            Box::new(decoder)
+        }
+    };
+    Ok(Box::new(Bounded { reader, part: part.to_owned(), limit, left: limit }))
 }
 
 /// Checks the first member, which names the format's version.

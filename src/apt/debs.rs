@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use jiff::{SignedDuration, Timestamp};
 
 use super::lockfile::{LockedArchive, LockedPackage};
-use crate::fetch::{Candidate, FetchError, FetchErrors, Fetcher, Source, Wanted};
+use crate::fetch::{Candidate, FetchError, FetchErrors, Fetcher, Filling, Source, Wanted};
 use crate::progress::{Event, Unit};
 use crate::store::Kind;
 
@@ -134,10 +134,13 @@ impl Fetcher<'_> {
             return Err(FetchError::Path { what: describe(package), path });
         }
         let wanted = Wanted { kind: Kind::Deb, sha256: package.sha256, size: package.size };
-        let sources: Vec<Source> = candidates
+        let mut sources: Vec<Source> = candidates
             .iter()
             .map(|candidate| Source { candidate: candidate.clone(), path: package.path.clone() })
             .collect();
+        let LockedPackage { name, version, architecture, .. } = package;
+        let file = path.rsplit('/').next().unwrap_or(path);
+        sources.extend(self.places(&package.archive, Filling { name, version, architecture, file }));
         self.fetch(&describe(package), &wanted, &sources, on_bytes).map_err(FetchError::of_version)
     }
 }

@@ -1,20 +1,28 @@
 //! From requests to a lock: which archives to ask, which lists to resolve, which pins to hold.
 
+mod missing;
+mod resolver;
+mod states;
+mod tarballs;
 mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::deb::DebError;
-use super::lockfile::{Lock, LockedArchive, LockedPackage, PackageSet, SetMember};
-use super::resolve::{Chosen, Request, Unsatisfiable, resolve};
+use super::lockfile::{Lock, LockedArchive, LockedPackage};
+use super::resolve::Unsatisfiable;
 use super::sync::{SyncError, SyncedArchive, definition};
-use super::universe::{Universe, UniverseError};
+use super::universe::UniverseError;
+use resolver::Resolver;
+use states::States;
 use texts::Texts;
 
+pub use missing::{Lacking, Missing, Tried};
+
 use crate::fetch::FetchError;
-use crate::model::recipe::Archive;
+use crate::model::recipe::{Archive, Tarball};
 use crate::model::words::nearest;
-use crate::plan::{Requests, SetRequest, Stale};
+use crate::plan::{Requests, Stale};
 
 /// Where indices come from; the network, or a test's own.
 pub trait ArchiveSource {
@@ -36,6 +44,21 @@ pub trait ArchiveSource {
     /// # Errors
     /// When nobody has the .deb, or it is none.
     fn control(&self, package: &LockedPackage, archive: &LockedArchive) -> Result<String, ControlFileError>;
+
+    /// The size of a tarball, which has the hash that its recipe names.
+    ///
+    /// # Errors
+    /// When nobody has it.
+    fn tarball(&self, tarball: &Tarball) -> Result<u64, FetchError>;
+}
+
+/// A lock, and what could not be had for it.
+#[derive(Debug)]
+pub struct Locking {
+    /// The lock: whatever could be locked is, everything else is as it was.
+    pub lock: Lock,
+    /// What could not be had, and which images wait for it.
+    pub missing: Vec<Missing>,
 }
 
 /// What a locked package depends on cannot be read.
@@ -74,6 +97,12 @@ pub enum LockingError {
         /// Why not.
         source: Unsatisfiable,
     },
+    /// `update` was given the name of a tarball.
+    #[error("`{name}` is a tarball, which its recipe pins: change its `url` and `sha256` there")]
+    Tarball {
+        /// What was given.
+        name: String,
+    },
     /// `update` was given a name that is neither an archive nor a locked package.
     #[error("`{name}` is neither an archive nor a package of the lock{}", near.as_deref().map(|n| format!("; is it `{n}`?")).unwrap_or_default())]
     UnknownName {
@@ -84,7 +113,10 @@ pub enum LockingError {
     },
 }
 
-/// Locks what `stale` names and keeps every other pin.
+/// Locks what `stale` names and keeps every other pin. With `images`, only what these need.
+///
+/// An archive or a tarball that cannot be had, and a list of recipes that no packages fit, stop only the images that need
+/// them: see [`Locking::missing`].
 ///
 /// # Errors
 /// See [`LockingError`].
@@ -92,42 +124,36 @@ pub fn lock_missing(
     requests: &Requests,
     old: &Lock,
     stale: &[Stale],
+    images: Option<&BTreeSet<String>>,
     source: &dyn ArchiveSource,
-) -> Result<Lock, LockingError> {
+) -> Result<Locking, LockingError> {
+    let wanted =
+        |users: &BTreeSet<String>| images.is_none_or(|images| users.iter().any(|user| images.contains(user)));
     let changed = |name: &str| stale.iter().any(|s| matches!(s, Stale::ChangedArchive(n) if n == name));
-    let redo: BTreeSet<usize> = to_resolve(requests, stale);
+    let mut redo: BTreeSet<usize> = to_resolve(requests, stale);
+    redo.retain(|set| wanted(&requests.sets[*set].images));
     let needed: BTreeSet<&String> = redo.iter().flat_map(|set| requests.sets[*set].archives.keys()).collect();
-    let mut synced = BTreeMap::new();
-    let mut archives = Vec::new();
+    let mut states = States::default();
     for (name, archive) in requests.archives() {
         let locked = old.archive(name).filter(|_| !changed(name));
-        match locked {
-            Some(locked) if !needed.contains(&name.to_owned()) => archives.push(locked.clone()),
-            Some(locked) => {
-                let state = source.pinned(archive, locked)?;
-                // Reading it again must not change what the lock says of it.
-                archives.push(locked.clone());
-                synced.insert(name.to_owned(), state);
-            }
-            None => {
-                let state = source.newest(archive, None)?;
-                archives.push(state.locked.clone());
-                synced.insert(name.to_owned(), state);
-            }
+        if !needed.contains(&name.to_owned()) {
+            states.keep(old.archive(name));
+        } else if let Some(locked) = locked {
+            states.pinned(archive, locked, old, source)?;
+        } else {
+            states.newest(archive, None, old, source)?;
         }
     }
     // What is in the lock stays as it is, also where `update PACKAGE` left it behind the state of its archive.
-    let mut texts = Texts::of(&synced);
-    let unlisted = texts.unlisted(old);
-    for package in unlisted {
-        if let Some(locked) = old.archive(&package.archive) {
-            texts.add(package, &source.control(package, locked)?);
-        }
-    }
+    let mut texts = Texts::of(&states.synced);
+    states.complete(&mut texts, old, source)?;
     let held = texts.pinned(&pins(old));
-    let lock = Resolver { requests, old, texts: &held }.lock(&redo, archives.clone());
     // What is new may not fit with every pin of its own list.
-    lock.or_else(|_| Resolver { requests, old, texts: &texts }.lock(&redo, archives))
+    let lock = states.resolve(requests, (&redo, true), |lost, archives| {
+        let lock = Resolver { requests, old, texts: &held, lost }.lock(&redo, archives.clone());
+        lock.or_else(|_| Resolver { requests, old, texts: &texts, lost }.lock(&redo, archives))
+    })?;
+    tarballs::lock(requests, old, wanted, states.finish(requests, lock), source)
 }
 
 /// Versions by package.
@@ -141,8 +167,11 @@ fn to_resolve(requests: &Requests, stale: &[Stale]) -> BTreeSet<usize> {
     for (index, request) in requests.sets.iter().enumerate() {
         let own = stale.iter().any(|stale| match stale {
             Stale::ChangedArchive(name) => request.archives.contains_key(name),
-            Stale::NewSet(recipes) | Stale::ChangedSet { recipes, .. } => *recipes == request.recipes,
+            Stale::NewSet(recipes) | Stale::ChangedSet { recipes, .. } | Stale::Unresolved(recipes) => {
+                *recipes == request.recipes
+            }
             Stale::NewArchive(_) | Stale::UnusedSet(_) => false,
+            Stale::NewTarball(_) | Stale::ChangedTarball(_) | Stale::UnusedTarball(_) => false,
         });
         // A base stands before the sets above it.
         if own || request.base.is_some_and(|base| redo.contains(&base)) {
@@ -153,7 +182,9 @@ fn to_resolve(requests: &Requests, stale: &[Stale]) -> BTreeSet<usize> {
 }
 
 /// Moves pins forward: everything when `names` is empty, else the archives and packages named and no more than they
-/// need.
+/// need. Archives that do not move keep their packages' versions where that is possible.
+///
+/// An archive that cannot be had keeps its pins: see [`Locking::missing`].
 ///
 /// # Errors
 /// See [`LockingError`].
@@ -162,51 +193,86 @@ pub fn update(
     old: &Lock,
     names: &[String],
     source: &dyn ArchiveSource,
-) -> Result<Lock, LockingError> {
+) -> Result<Locking, LockingError> {
     let archives = requests.archives();
     let (moving_archives, packages): (Vec<_>, Vec<_>) =
         names.iter().partition(|name| archives.contains_key(name.as_str()));
     if let Some(name) = packages.iter().find(|name| !old.package.iter().any(|row| row.name == ***name)) {
-        return Err(unknown(name, old, &archives));
+        return Err(unknown(name, requests, old, &archives));
     }
     let everything = names.is_empty();
-    let mut states = BTreeMap::new();
+    let related = related(requests, old, &packages);
+    let mut states = States::default();
     let mut before = BTreeMap::new();
+    let mut still = BTreeSet::new();
     for (name, archive) in &archives {
         let locked = old.archive(name).filter(|locked| locked.definition == definition(archive));
-        let moves = everything || !packages.is_empty() || moving_archives.iter().any(|moving| moving == name);
-        let state = match locked {
-            Some(locked) if !moves => source.pinned(archive, locked)?,
-            locked => source.newest(archive, locked)?,
-        };
-        if let Some(locked) = locked.filter(|locked| !packages.is_empty() && state.locked != **locked) {
+        let moves =
+            everything || related.contains(*name) || moving_archives.iter().any(|moving| moving == name);
+        match locked {
+            Some(locked) if !moves => {
+                states.pinned(archive, locked, old, source)?;
+                still.insert(*name);
+                continue;
+            }
+            locked => states.newest(archive, locked, old, source)?,
+        }
+        if !states.moved(name) {
+            still.insert(*name);
+        }
+        if let Some(locked) = locked.filter(|locked| !packages.is_empty() && states.is_other(name, locked)) {
             // Packages that do not move keep versions that only the pinned state may still list. Where nobody has
             // that state any more, their .debs say what they need.
             if let Ok(pinned) = source.pinned(archive, locked) {
                 before.insert((*name).to_owned(), pinned);
             }
         }
-        states.insert((*name).to_owned(), state);
     }
-    let rows: Vec<_> = states.values().map(|state| state.locked.clone()).collect();
     let all: BTreeSet<_> = (0..requests.sets.len()).collect();
-    let newest = Texts::of(&states);
-    if packages.is_empty() {
-        return Resolver { requests, old, texts: &newest }.lock(&all, rows);
-    }
-    let mut both = newest.and(Texts::of(&before));
+    let mut both = Texts::of(&states.synced).and(Texts::of(&before));
     let unlisted = both.unlisted(old);
     for package in unlisted {
+        if packages.is_empty() && !still.contains(package.archive.as_str()) {
+            continue;
+        }
         if let Some(Ok(text)) = old.archive(&package.archive).map(|locked| source.control(package, locked)) {
             both.add(package, &text);
         }
     }
-    least_move(requests, old, &both, &rows, packages.into_iter().cloned().collect())
+    let lock = if packages.is_empty() {
+        let mut staying = pins(old);
+        staying.retain(|name, _| {
+            old.package.iter().any(|row| row.name == **name && still.contains(row.archive.as_str()))
+        });
+        let held = both.pinned(&staying);
+        states.resolve(requests, (&all, false), |lost, archives| {
+            let lock = Resolver { requests, old, texts: &held, lost }.lock(&all, archives.clone());
+            lock.or_else(|_| Resolver { requests, old, texts: &both, lost }.lock(&all, archives))
+        })?
+    } else {
+        let packages: BTreeSet<String> = packages.into_iter().cloned().collect();
+        states.resolve(requests, (&all, false), |lost, archives| {
+            least_move((requests, lost), old, &both, &archives, packages.clone())
+        })?
+    };
+    tarballs::lock(requests, old, |_| true, states.finish(requests, lock), source)
+}
+
+/// The archives that a newer version of `packages` may come from: those that were there to choose from when the
+/// archive they are from was first named.
+fn related<'r>(requests: &'r Requests, old: &Lock, packages: &[&String]) -> BTreeSet<&'r str> {
+    let rows = old.package.iter().filter(|row| packages.contains(&&row.name));
+    let smallest = |archive: &str| {
+        let with = requests.sets.iter().filter(|set| set.archives.contains_key(archive));
+        with.min_by_key(|set| set.archives.len())
+    };
+    let sets = rows.filter_map(|row| smallest(&row.archive));
+    sets.flat_map(|set| set.archives.keys().map(String::as_str)).collect()
 }
 
 /// The lock in which `packages` are at their newest and as few others as possible moved.
 fn least_move(
-    requests: &Requests,
+    (requests, lost): (&Requests, &BTreeMap<usize, String>),
     old: &Lock,
     texts: &Texts,
     archives: &[LockedArchive],
@@ -218,7 +284,7 @@ fn least_move(
         let mut pins = pins.clone();
         pins.retain(|name, _| !free.contains(*name));
         let texts = texts.pinned(&pins);
-        Resolver { requests, old, texts: &texts }.lock(&all, archives.to_vec())
+        Resolver { requests, old, texts: &texts, lost }.lock(&all, archives.to_vec())
     };
     if let Ok(lock) = held(&packages) {
         return Ok(lock);
@@ -246,7 +312,10 @@ fn least_move(
     Ok(best)
 }
 
-fn unknown(name: &str, old: &Lock, archives: &BTreeMap<&str, &Archive>) -> LockingError {
+fn unknown(name: &str, requests: &Requests, old: &Lock, archives: &BTreeMap<&str, &Archive>) -> LockingError {
+    if requests.tarballs.contains_key(name) {
+        return LockingError::Tarball { name: name.to_owned() };
+    }
     let known = old.package.iter().map(|row| row.name.as_str()).chain(archives.keys().copied());
     let near = nearest_name(name, known).map(str::to_owned);
     LockingError::UnknownName { name: name.to_owned(), near }
@@ -257,101 +326,4 @@ fn unknown(name: &str, old: &Lock, archives: &BTreeMap<&str, &Archive>) -> Locki
 pub(crate) fn nearest_name<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let related = known.clone().filter(|known| known.contains(name) || name.contains(known));
     nearest(name, known).or_else(|| related.min_by_key(|known| known.len().abs_diff(name.len())))
-}
-
-struct Resolver<'a> {
-    requests: &'a Requests,
-    old: &'a Lock,
-    texts: &'a Texts,
-}
-
-impl Resolver<'_> {
-    /// The lock with the sets in `redo` resolved anew and the others as they were.
-    fn lock(&self, redo: &BTreeSet<usize>, archive: Vec<LockedArchive>) -> Result<Lock, LockingError> {
-        let mut lock = Lock { archive, package: self.old.package.clone(), ..Lock::default() };
-        // Universes by the archives they are made of; a project rarely has more than one or two.
-        let mut universes: Vec<(Vec<&String>, Universe<'_>)> = Vec::new();
-        for (index, request) in self.requests.sets.iter().enumerate() {
-            if !redo.contains(&index) {
-                lock.set.extend(self.old.set(&request.recipes).cloned());
-                continue;
-            }
-            let names: Vec<_> = request.archives.keys().collect();
-            let known = universes.iter().position(|(archives, _)| *archives == names);
-            let place = match known {
-                Some(place) => place,
-                None => {
-                    universes.push((names, self.texts.universe(&request.archives)?));
-                    universes.len() - 1
-                }
-            };
-            let set = self.set(request, &universes[place].1, &mut lock)?;
-            lock.set.push(set);
-        }
-        Ok(lock.tidy())
-    }
-
-    fn set(
-        &self,
-        request: &SetRequest,
-        universe: &Universe<'_>,
-        lock: &mut Lock,
-    ) -> Result<PackageSet, LockingError> {
-        let below = self.below(request, lock);
-        let base: Vec<_> =
-            below.iter().map(|member| Chosen { name: &member.name, version: &member.version }).collect();
-        let wanted = Request {
-            install: &request.install,
-            recommends: request.recommends,
-            essential: request.is_base(),
-            base: &base,
-        };
-        let fail = |source| LockingError::Unsatisfiable { recipes: request.recipes.clone(), source };
-        let (solution, alone) = match resolve(universe, &wanted) {
-            Ok(solution) => (solution, false),
-            Err(error) if base.is_empty() => return Err(fail(error)),
-            // What the shorter list chose stands in the way: this list gets packages of its own from the ground up.
-            Err(_) => {
-                let mut install: Vec<String> = request.install.clone();
-                let mut ask = request.base;
-                while let Some(position) = ask {
-                    install.extend(self.requests.sets[position].install.iter().cloned());
-                    ask = self.requests.sets[position].base;
-                }
-                let wanted =
-                    Request { install: &install, recommends: request.recommends, essential: true, base: &[] };
-                (resolve(universe, &wanted).map_err(fail)?, true)
-            }
-        };
-        let mut packages = Vec::new();
-        for member in &solution.members {
-            let row: LockedPackage = universe.locked(member.package);
-            packages.push(SetMember {
-                name: row.name.clone(),
-                version: row.version.clone(),
-                architecture: row.architecture.clone(),
-                reason: member.reason,
-                by: member.by.map(|by| universe.package(by).name.to_owned()),
-            });
-            // What is read anew takes the place of what the old lock said of the same version.
-            lock.package.retain(|old| {
-                (&old.name, &old.version, &old.architecture) != (&row.name, &row.version, &row.architecture)
-            });
-            lock.package.push(row);
-        }
-        Ok(PackageSet { recipes: request.recipes.clone(), alone, request: request.digest(), packages })
-    }
-
-    /// The packages of all shorter lists.
-    fn below(&self, request: &SetRequest, lock: &Lock) -> Vec<SetMember> {
-        let mut members = Vec::new();
-        let mut next = request.base;
-        while let Some(position) = next {
-            let below = &self.requests.sets[position];
-            let set = lock.set.iter().find(|set| set.recipes == below.recipes);
-            members.extend(set.into_iter().flat_map(|set| set.packages.iter().cloned()));
-            next = below.base.filter(|_| !set.is_some_and(|set| set.alone));
-        }
-        members
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: text whose signature was checked. Out: a [`Release`]. It never fetches anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -25,9 +25,9 @@ pub struct Release {
     pub date: Timestamp,
     /// `Valid-Until`: from then on it must not be used.
     pub valid_until: Option<Timestamp>,
-    /// `Components` (`main`; `updates/main` in Debian's security archive).
+    /// `Components` (`main`; `updates/main` in Debian's security archive). Without the field, those of the indices.
     pub components: Vec<String>,
-    /// `Architectures`.
+    /// `Architectures`. Without the field, those of the indices.
     pub architectures: Vec<String>,
     /// Whether indices can be fetched by their hash.
     pub acquire_by_hash: bool,
@@ -102,9 +102,8 @@ impl Release {
         let [stanza] = paragraphs.as_slice() else {
             return Err(ReleaseError::Paragraphs { found: paragraphs.len() });
         };
-        let words = |field: &'static str| -> Result<Vec<String>, ReleaseError> {
-            let value = stanza.get(field).ok_or(ReleaseError::Missing { field })?;
-            Ok(value.split_whitespace().map(str::to_owned).collect())
+        let words = |field: &str| -> Option<Vec<String>> {
+            Some(stanza.get(field)?.split_whitespace().map(str::to_owned).collect())
         };
         let date = |field: &'static str| match stanza.get(field) {
             Some(value) => parse_date(value)
@@ -124,6 +123,9 @@ impl Release {
                 return Err(ReleaseError::TooMany { limit: ENTRY_LIMIT });
             }
         }
+        let listed = indices(&files);
+        let (listed_components, listed_architectures): (BTreeSet<_>, BTreeSet<_>) =
+            listed.into_iter().unzip();
         let no_support = stanza.get("No-Support-for-Architecture-all").unwrap_or_default();
         Ok(Self {
             origin: stanza.get("Origin").map(str::to_owned),
@@ -131,8 +133,9 @@ impl Release {
             codename: stanza.get("Codename").map(str::to_owned),
             date: date("Date")?.ok_or(ReleaseError::Missing { field: "Date" })?,
             valid_until: date("Valid-Until")?,
-            components: words("Components")?,
-            architectures: words("Architectures")?,
+            components: words("Components").unwrap_or_else(|| listed_components.into_iter().collect()),
+            architectures: words("Architectures")
+                .unwrap_or_else(|| listed_architectures.into_iter().collect()),
             acquire_by_hash: stanza.get("Acquire-By-Hash").is_some_and(|value| value == "yes"),
             all_in_each: no_support.split_whitespace().any(|word| word == "Packages"),
             files,
@@ -156,6 +159,18 @@ impl Release {
     }
 }
 
+/// Component and architecture of each package index that is listed.
+fn indices(files: &BTreeMap<String, Listed>) -> BTreeSet<(String, String)> {
+    let index = |path: &String| {
+        let (directory, name) = path.rsplit_once('/')?;
+        let (component, last) = directory.rsplit_once('/')?;
+        let architecture = last.strip_prefix("binary-")?;
+        let index = matches!(name, "Packages" | "Packages.xz" | "Packages.gz");
+        index.then(|| (component.to_owned(), architecture.to_owned()))
+    };
+    files.keys().filter_map(index).collect()
+}
+
 /// A date as apt writes it: RFC 2822 with `UTC` or `GMT`.
 fn parse_date(text: &str) -> Option<Timestamp> {
     let text = text.trim();
@@ -172,6 +187,7 @@ fn parse_date(text: &str) -> Option<Timestamp> {
 fn parse_entry(line: &str) -> Option<(&str, Listed)> {
     let mut words = line.split_whitespace();
     let (sha256, size, path) = (words.next()?, words.next()?, words.next()?);
+    let path = path.strip_prefix("./").unwrap_or(path);
     let inside = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if words.next().is_some() || !inside {
         return None;
@@ -204,6 +220,18 @@ mod tests {
         assert_eq!(release.valid_until.unwrap().to_string(), "2026-11-28T00:53:03Z");
         assert!(release.acquire_by_hash);
         assert_eq!(release.files["main/binary-amd64/Packages"].size, 0);
+    }
+
+    #[test]
+    fn indices_say_what_fields_leave_out() {
+        let text = format!(
+            "Codename: trixie\nDate: Sat, 21 Nov 2026 00:53:03 +0000\nSHA256:\n {EMPTY} 0 ./main/binary-amd64/Packages.gz\n \
+             {EMPTY} 0 extra/binary-arm64/Packages\n {EMPTY} 0 main/binary-amd64/Release\n"
+        );
+        let release = Release::parse(&text).unwrap();
+        assert_eq!(release.components, ["extra", "main"]);
+        assert_eq!(release.architectures, ["amd64", "arm64"]);
+        assert!(release.is_suite("trixie") && !release.acquire_by_hash && release.valid_until.is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod error;
 mod index;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,8 +16,9 @@ use super::lockfile::{LockedArchive, LockedSuite};
 use super::openpgp::{Keyring, MESSAGE_LIMIT, Verified};
 use super::release::Release;
 use crate::digest::Sha256;
-use crate::fetch::{Candidate, FetchError, Fetcher, Wanted};
-use crate::model::recipe::Archive;
+use crate::fetch::{Candidate, FetchError, Fetcher, Origin, Wanted};
+use crate::model::recipe::{Archive, Keys};
+use crate::model::words::release_of;
 use crate::progress::{Event, Over, Unit};
 use crate::store::{Context as _, Kind};
 
@@ -33,6 +34,8 @@ pub struct SyncedArchive {
     pub locked: LockedArchive,
     /// Its indices, by suite and component in the recipe's order.
     pub indices: Vec<SyncedIndex>,
+    /// The files that this was read from, by their paths below the archive; each is in the store under its hash.
+    pub files: Vec<(String, Sha256)>,
 }
 
 /// One Packages file.
@@ -84,10 +87,15 @@ pub fn sync_archive(
     fetcher: &Fetcher<'_>,
     now: Timestamp,
 ) -> Result<SyncedArchive, SyncError> {
-    let candidates = fetcher.candidates(&archive.name, &archive.uri, &[now]);
+    let mut candidates = fetcher.candidates(&archive.name, &archive.uri, &[now]);
+    if archive.resigned.is_some() {
+        // Elsewhere it is signed with keys that the site has put out of use.
+        candidates.retain(|candidate| matches!(candidate.origin, Origin::Given | Origin::Site));
+    }
+    let keyring = keyring(archive, archive.resigned.as_ref().map_or(Trust::Recipe, Trust::Site))?;
     let before = |suite: &String| previous?.suite.iter().find(|locked| locked.name == *suite);
     let wishes = archive.suites.iter().map(|suite| (suite.as_str(), Wish::Newest(before(suite))));
-    all_suites(archive, wishes, &candidates, fetcher, now)
+    all_suites(archive, &keyring, wishes, &candidates, fetcher, now)
 }
 
 /// The state of `archive` that `locked` pins, for resolving more packages without moving any pin.
@@ -108,26 +116,55 @@ pub fn load_archive(
             .ok_or_else(|| SyncError::NotLocked { archive: archive.name.clone(), suite: suite.clone() })?;
         wishes.push((suite.as_str(), Wish::Exactly(pinned)));
     }
-    all_suites(archive, wishes.into_iter(), &candidates, fetcher, now)
+    // The lock's hash says which state it is; it may have been locked before the site had keys of its own, or with them.
+    let keyring = keyring(archive, archive.resigned.as_ref().map_or(Trust::Recipe, Trust::Either))?;
+    all_suites(archive, &keyring, wishes.into_iter(), &candidates, fetcher, now)
+}
+
+/// Whose keys may have signed an archive.
+enum Trust<'a> {
+    /// The recipe's.
+    Recipe,
+    /// The site's alone.
+    Site(&'a Keys),
+    /// The recipe's and the site's.
+    Either(&'a Keys),
+}
+
+fn keyring(archive: &Archive, trust: Trust<'_>) -> Result<Keyring, SyncError> {
+    let all = |recipe: &[_], site: &[_]| [recipe, site].concat();
+    let made = match trust {
+        Trust::Recipe => Keyring::new(&archive.keys, &archive.fingerprints),
+        Trust::Site(keys) => Keyring::new(&keys.certificates, &keys.fingerprints),
+        Trust::Either(keys) => {
+            // One key may stand on both sides.
+            let mut fingerprints = archive.fingerprints.clone();
+            fingerprints
+                .extend(keys.fingerprints.iter().filter(|f| !archive.fingerprints.contains(f)).cloned());
+            let more = keys.certificates.iter().filter(|key| !archive.keys.contains(key)).cloned();
+            Keyring::new(&all(&archive.keys, &more.collect::<Vec<_>>()), &fingerprints)
+        }
+    };
+    made.map_err(|source| SyncError::Keys { archive: archive.name.clone(), source })
 }
 
 fn all_suites<'a>(
     archive: &Archive,
+    keyring: &Keyring,
     wishes: impl Iterator<Item = (&'a str, Wish<'a>)>,
     candidates: &[Candidate],
     fetcher: &Fetcher<'_>,
     now: Timestamp,
 ) -> Result<SyncedArchive, SyncError> {
-    let keyring = Keyring::new(&archive.keys, &archive.fingerprints)
-        .map_err(|source| SyncError::Keys { archive: archive.name.clone(), source })?;
     let mut suites = Vec::new();
     let mut indices = Vec::new();
     let (subject, action) = (archive.name.clone(), "fetching indices".to_owned());
     fetcher.report(Event::Stage { subject: subject.clone(), action, total: 0, unit: Unit::Bytes });
     let _over = Over { reporter: fetcher.reporter(), subject: &subject };
     let bytes = Cell::new(0);
+    let files = RefCell::new(Vec::new());
     for (suite, wish) in wishes {
-        let work = Work { archive, keyring: &keyring, fetcher, suite, wish, now, bytes: &bytes };
+        let work = Work { archive, keyring, fetcher, suite, wish, now, bytes: &bytes, files: &files };
         let (locked, mut found) = work.suite_from_first(candidates)?;
         suites.push(locked);
         indices.append(&mut found);
@@ -138,7 +175,7 @@ fn all_suites<'a>(
         definition: definition(archive),
         suite: suites,
     };
-    Ok(SyncedArchive { locked, indices })
+    Ok(SyncedArchive { locked, indices, files: files.into_inner() })
 }
 
 /// One suite that is to be brought.
@@ -151,6 +188,8 @@ struct Work<'a> {
     now: Timestamp,
     /// Bytes of indices that arrived so far, for all suites of the archive.
     bytes: &'a Cell<u64>,
+    /// Files that are in use so far, for all suites of the archive.
+    files: &'a RefCell<Vec<(String, Sha256)>>,
 }
 
 impl Work<'_> {
@@ -204,7 +243,10 @@ impl Work<'_> {
         self.check_identity(&release)?;
         self.check_freshness(&release)?;
         let sha256 = self.keep(&bytes)?;
-        let indices = self.indices(&release, places)?;
+        let before = self.files.borrow().len();
+        self.files.borrow_mut().push((format!("dists/{}/InRelease", self.suite), sha256));
+        let indices =
+            self.indices(&release, places).inspect_err(|_| self.files.borrow_mut().truncate(before))?;
         let locked = LockedSuite {
             name: self.suite.to_owned(),
             date: release.date.to_string(),
@@ -234,12 +276,28 @@ impl Work<'_> {
 
     /// That the file is of the suite that was asked for and has what was asked for.
     fn check_identity(&self, release: &Release) -> Result<(), SuiteError> {
+        let (suite, codename) = (release.suite.clone(), release.codename.clone());
+        if suite.is_none() && codename.is_none() {
+            return Err(SuiteError::Nameless { expected: self.suite.to_owned() });
+        }
         if !release.is_suite(self.suite) {
             return Err(SuiteError::OtherSuite {
                 expected: self.suite.to_owned(),
-                suite: release.suite.clone().unwrap_or_default(),
-                codename: release.codename.clone().unwrap_or_default(),
+                suite: suite.unwrap_or_default(),
+                codename: codename.unwrap_or_default(),
             });
+        }
+        let named = [("Codename", &codename), ("Suite", &suite)].into_iter();
+        let named = named.filter_map(|(field, value)| Some((field, value.as_deref()?)));
+        for (field, value) in named {
+            let Some(found) = release_of(value) else { continue };
+            if let Some(expected) = self.archive.releases.iter().find(|release| *release != found) {
+                return Err(SuiteError::OtherBase {
+                    expected: expected.clone(),
+                    field,
+                    found: value.to_owned(),
+                });
+            }
         }
         if !release.has_architecture(ARCHITECTURE) {
             let found = release.architectures.clone();

@@ -41,6 +41,9 @@ pub struct Manifest {
     pub layers: Vec<Sha256>,
     /// The packages, sorted by name.
     pub packages: Vec<PackageEntry>,
+    /// The tarballs, in the order of the recipes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tarballs: Vec<TarballEntry>,
     /// The archive's frames, in order.
     pub frames: Vec<FrameEntry>,
 }
@@ -94,6 +97,18 @@ pub struct PackageEntry {
     /// Its architecture.
     pub architecture: String,
     /// The hash of the .deb.
+    pub sha256: Sha256,
+}
+
+/// One tarball.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TarballEntry {
+    /// Its name.
+    pub name: String,
+    /// URL of record.
+    pub url: String,
+    /// The hash of the file, as it is downloaded.
     pub sha256: Sha256,
 }
 

@@ -6,7 +6,7 @@ mod manifest;
 mod result;
 mod sbom;
 
-pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry};
+pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry, TarballEntry};
 pub(crate) use result::{NOTES, check_note};
 pub use result::{ResultDirectory, ResultError};
 pub use sbom::sbom;

@@ -6,7 +6,8 @@ use crate::plan::Plan;
 
 /// The SPDX document of `plan`'s packages, by the lock alone: the same plan gives the same text.
 ///
-/// Form: SPDX 2.3, JSON; one SPDX package per Debian package, with a purl and the hash of its .deb.
+/// Form: SPDX 2.3, JSON; one SPDX package per Debian package, with a purl and the hash of its .deb, and
+/// one per tarball, with its URL and hash.
 pub fn sbom(plan: &Plan) -> String {
     let image = &plan.evaluated.image.name;
     let release = plan.evaluated.recipes.iter().find_map(|recipe| recipe.recipe.release.as_deref());
@@ -58,11 +59,27 @@ pub fn sbom(plan: &Plan) -> String {
             "copyrightText": "NOASSERTION",
         })
     });
-    let contains = packages.iter().map(|package| {
+    let tarball_id = |name: &str| id(name, "tarball");
+    let tarballs = plan.tarballs.iter().map(|tarball| {
+        json!({
+            "SPDXID": tarball_id(&tarball.name),
+            "name": tarball.name,
+            "packageFileName": crate::fetch::file_name(&tarball.url).unwrap_or_default(),
+            "downloadLocation": tarball.url,
+            "filesAnalyzed": false,
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": tarball.sha256.to_string() }],
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+        })
+    });
+    let ids = packages.iter().map(|package| id(&package.name, &package.architecture));
+    let ids = ids.chain(plan.tarballs.iter().map(|tarball| tarball_id(&tarball.name)));
+    let contains = ids.map(|id| {
         json!({
             "spdxElementId": "SPDXRef-Image",
             "relationshipType": "CONTAINS",
-            "relatedSpdxElement": id(&package.name, &package.architecture),
+            "relatedSpdxElement": id,
         })
     });
     let describes = json!({
@@ -80,7 +97,7 @@ pub fn sbom(plan: &Plan) -> String {
             "created": plan.lock_time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "creators": [format!("Tool: build-images-{}", env!("CARGO_PKG_VERSION"))],
         },
-        "packages": std::iter::once(described).chain(debs).collect::<Vec<Value>>(),
+        "packages": std::iter::once(described).chain(debs).chain(tarballs).collect::<Vec<Value>>(),
         "relationships": std::iter::once(describes).chain(contains).collect::<Vec<Value>>(),
     });
     format!("{document:#}\n")

@@ -8,4 +8,5 @@ pub mod packaged;
 pub mod place;
 pub mod secrets;
 pub mod stage;
+pub mod tarball;
 pub mod units;

@@ -46,8 +46,7 @@ pub struct Global {
         global = true,
         value_name = "ARCHIVE=URI",
         env = "BUILD_IMAGES_MIRROR",
-        hide_env_values = true,
-        value_delimiter = ' '
+        hide_env_values = true
     )]
     pub mirror: Vec<String>,
     /// Threads for unpacking and compressing [default: one per core]
@@ -135,6 +134,12 @@ pub enum Command {
         /// Drop from the store what is damaged; the next build makes it anew
         #[arg(long, conflicts_with = "path")]
         repair: bool,
+    },
+    /// Copy everything that the lock names into a directory that serves as a mirror
+    Vendor {
+        /// The directory; made when it is not there
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
     },
     /// Drop from the store what no result and no running build refers to
     Gc {

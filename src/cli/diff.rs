@@ -6,7 +6,9 @@ use std::path::Path;
 use super::run::print;
 use super::show::print_json;
 use super::table::table;
-use crate::commands::{self, ArtifactDiff, CommandError, Diff, FileChange, LockDiff, PackageChange};
+use crate::commands::{
+    self, ArtifactDiff, CommandError, Diff, FileChange, LockDiff, PackageChange, TarballChange,
+};
 
 pub(super) fn diff(old: &Path, new: &Path, as_json: bool) -> Result<u8, CommandError> {
     let diff = commands::diff(old, new)?;
@@ -75,6 +77,16 @@ pub(super) fn diff_text(diff: &LockDiff) -> String {
         let aligned = table(&[("", false); 3], &rows);
         aligned.lines().skip(1).map(|line| format!("{line}\n")).collect()
     };
+    for TarballChange { tarball, old, new } in &diff.tarballs {
+        let _ = match (old, new) {
+            (Some(old), Some(new)) if old == new => {
+                writeln!(text, "tarball {tarball}: {old} is another file now")
+            }
+            (Some(old), Some(new)) => writeln!(text, "tarball {tarball}: {old} -> {new}"),
+            (None, Some(new)) => writeln!(text, "+ tarball {tarball}: {new}"),
+            (old, _) => writeln!(text, "- tarball {tarball}: {}", old.as_deref().unwrap_or_default()),
+        };
+    }
     for suite in &diff.suites {
         let date = |date: &Option<String>| date.clone().unwrap_or_else(|| "nothing".to_owned());
         let _ = writeln!(text, "{}: {} -> {}", suite.suite, date(&suite.old), date(&suite.new));

@@ -16,6 +16,7 @@ use super::progress::{Bars, Lines, Quiet};
 use super::{diff, show};
 use crate::build::stage::Limits;
 use crate::commands::{self, CommandError, Options, Session};
+use crate::fetch::directory_uri;
 use crate::model;
 use crate::progress::Reporter;
 use crate::store::Store;
@@ -136,6 +137,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Verify { path: Some(path), .. }) => {
             show::verify(&commands::rebuild(&session, &path)?, global.json)
         }
+        Some(Command::Vendor { directory }) => show::vendor(&session, &directory, global.json),
         Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
         Some(
             Command::Completions { .. }
@@ -241,7 +243,7 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         root,
         results,
         store,
-        mirrors: mirrors(&global.mirror)?,
+        mirrors: mirrors(&global.mirror, &here)?,
         host: PathBuf::from("/"),
         jobs: threads(global),
         scratch: global.scratch.as_ref().map(|path| here.join(path)),
@@ -278,15 +280,35 @@ fn default_store() -> Result<PathBuf, CommandError> {
     Ok(cache.join("build-images"))
 }
 
-fn mirrors(given: &[String]) -> Result<BTreeMap<String, Vec<String>>, CommandError> {
+/// The mirrors in one text: the environment variable has several, with blanks between. A blank that no `ARCHIVE=` follows
+/// belongs to a path.
+fn separate(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let begins = word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
+        match found.last_mut() {
+            Some(last) if !begins => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => found.push(word.to_owned()),
+        }
+    }
+    found.iter().map(|one| one.trim_end().to_owned()).filter(|one| !one.is_empty()).collect()
+}
+
+fn mirrors(given: &[String], here: &Path) -> Result<BTreeMap<String, Vec<String>>, CommandError> {
     let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for text in given.iter().filter(|text| !text.is_empty()) {
+    for text in given.iter().flat_map(|text| separate(text)) {
         let usage = |why: &str| CommandError::Usage(format!("--mirror {text}: {why}; write ARCHIVE=URI"));
         let (archive, uri) = text.split_once('=').ok_or_else(|| usage("there is no `=`"))?;
-        if !["http://", "https://", "file:///"].iter().any(|scheme| uri.starts_with(scheme)) {
-            return Err(usage("the URI begins with none of http://, https:// and file:///"));
-        }
-        let uri = if uri.ends_with('/') { uri.to_owned() } else { format!("{uri}/") };
+        let uri = if ["http://", "https://", "file:///"].iter().any(|scheme| uri.starts_with(scheme)) {
+            if uri.ends_with('/') { uri.to_owned() } else { format!("{uri}/") }
+        } else if ["/", "./", "../"].iter().any(|start| uri.starts_with(start)) {
+            directory_uri(&here.join(uri).to_string_lossy())
+        } else {
+            return Err(usage("the URI begins with none of http://, https://, file:///, / and ./"));
+        };
         mirrors.entry(archive.to_owned()).or_default().push(uri);
     }
     Ok(mirrors)

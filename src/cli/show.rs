@@ -1,5 +1,6 @@
 //! How the outcome of each command looks.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,10 +11,12 @@ use serde_json::json;
 use super::diff::diff_text;
 use super::run::{print, report};
 use super::table::{bytes, table};
-use crate::apt::lockfile::{Lock, LockedPackage};
+use crate::apt::lockfile::{Lock, LockedPackage, LockedTarball};
+use crate::apt::locking::Missing;
 use crate::artifact::ResultDirectory;
 use crate::commands::{
-    self, Built, CommandError, Done, Dropped, LayerState, Locked, Presence, Session, StoreVerified, Verified,
+    self, Built, CommandError, Done, Dropped, LayerState, Locked, Presence, Session, StoreVerified, Vendored,
+    Verified,
 };
 use crate::model::image::{Address, Image};
 
@@ -125,10 +128,15 @@ pub(super) fn check(session: &Session, as_json: bool) -> Result<u8, CommandError
 }
 
 pub(super) fn lock(locked: Locked, unchanged: &str, as_json: bool) -> Result<u8, CommandError> {
-    let Locked { lock, diff, stale } = locked;
+    let Locked { lock, diff, stale, missing } = locked;
+    let code = u8::from(!missing.is_empty());
     if as_json {
-        print_json(&json!({ "stale": stale, "diff": diff, "packages": lock.package.len() }))?;
-        return Ok(0);
+        let mut value = json!({ "stale": stale, "diff": diff, "packages": lock.package.len() });
+        if !missing.is_empty() {
+            value["missing"] = missing.iter().map(Missing::to_json).collect();
+        }
+        print_json(&value)?;
+        return Ok(code);
     }
     let mut text = String::new();
     for stale in &stale {
@@ -140,6 +148,32 @@ pub(super) fn lock(locked: Locked, unchanged: &str, as_json: bool) -> Result<u8,
         text.push_str(&diff_text(&diff));
         let _ = writeln!(text, "{} packages locked", lock.package.len());
     }
+    print(&text)?;
+    for missing in &missing {
+        report(&missing.to_error(), as_json);
+    }
+    Ok(code)
+}
+
+pub(super) fn vendor(session: &Session, directory: &Path, as_json: bool) -> Result<u8, CommandError> {
+    let vendored = commands::vendor(session, directory)?;
+    if as_json {
+        print_json(&vendored)?;
+        return Ok(0);
+    }
+    let Vendored { packages, tarballs, new, size, mirrors, unsigned } = vendored;
+    let mut text =
+        format!("{} packages and {} tarballs, {}; {new} files are new\n", packages, tarballs, bytes(size));
+    for archive in unsigned {
+        let _ = writeln!(
+            text,
+            "archive `{archive}` has moved on: its copy has the packages that the lock names, but cannot be locked from"
+        );
+    }
+    text.push_str("to build from it: BUILD_IMAGES_MIRROR='");
+    let pairs: Vec<_> = mirrors.iter().map(|(name, uri)| format!("{name}={uri}")).collect();
+    text.push_str(&pairs.join(" "));
+    text.push_str("'\n");
     print(&text)?;
     Ok(0)
 }
@@ -156,7 +190,11 @@ fn address(image: &Image) -> String {
 struct Shown<'a> {
     #[serde(flatten)]
     image: &'a Image,
+    /// Whether the lock answers all that the image asks for.
+    locked: bool,
     packages: Vec<LockedPackage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tarballs: Vec<LockedTarball>,
     archive: Option<PathBuf>,
     size: Option<u64>,
     sha256: Option<String>,
@@ -164,7 +202,14 @@ struct Shown<'a> {
 
 fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result<Shown<'a>, CommandError> {
     let mut packages: Vec<LockedPackage> = Vec::new();
+    let mut tarballs = Vec::new();
+    let only = BTreeSet::from([image.name.clone()]);
+    let stale = session.requests.stale(lock.unwrap_or(&Lock::default()));
+    let locked = session.requests.concerning(&stale, Some(&only)).is_empty();
     if let Some(lock) = lock {
+        let recipes = image.recipes.iter().filter_map(|name| session.project.recipes.get(name));
+        let named = recipes.flat_map(|recipe| &recipe.tarballs);
+        tarballs = named.filter_map(|tarball| lock.tarball(&tarball.name)).cloned().collect();
         for length in (1..=image.recipes.len()).rev() {
             let Some(set) = lock.set(&image.recipes[..length]) else { continue };
             packages.extend(set.packages.iter().filter_map(|member| lock.package(member)).cloned());
@@ -178,7 +223,9 @@ fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result
     let manifest = result.manifest()?;
     Ok(Shown {
         image,
+        locked,
         packages,
+        tarballs,
         archive: manifest.as_ref().map(|manifest| result.path().join(&manifest.archive.file)),
         size: manifest.as_ref().map(|manifest| manifest.archive.size),
         sha256: manifest.as_ref().map(|manifest| manifest.archive.sha256.to_string()),
@@ -207,7 +254,7 @@ pub(super) fn images(session: &Session, as_json: bool) -> Result<u8, CommandErro
                 address(shown.image),
                 container.domain.clone(),
                 shown.image.recipes.join(" + "),
-                if shown.packages.is_empty() { "-".to_owned() } else { shown.packages.len().to_string() },
+                if shown.locked { shown.packages.len().to_string() } else { "-".to_owned() },
                 shown.size.map_or_else(|| "-".to_owned(), bytes),
             ]
         })
@@ -263,7 +310,11 @@ pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) ->
     if let (Some(archive), Some(size)) = (&shown.archive, shown.size) {
         line("archive", &format!("{} ({})", nearby(archive), bytes(size)));
     }
-    line("packages", &shown.packages.len().to_string());
+    for tarball in &shown.tarballs {
+        line("tarball", &format!("{} {} ({})", tarball.name, tarball.url, bytes(tarball.size)));
+    }
+    let unlocked = if shown.locked { "" } else { ", not all locked: `build-images lock`" };
+    line("packages", &format!("{}{unlocked}", shown.packages.len()));
     for package in &shown.packages {
         let _ = writeln!(text, "  {} {} {}", package.name, package.version, package.architecture);
     }

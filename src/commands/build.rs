@@ -9,16 +9,19 @@ use serde::Serialize;
 
 use super::CommandError;
 use super::ahead::Ahead;
-use super::lock::ensure;
+use super::lock::lock_for;
 use super::session::Session;
-use super::{mend, stages};
+use super::{mend, missing, stages, tarballs};
+use crate::apt::lockfile::LockedPackage;
 use crate::archive;
-use crate::artifact::{self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, sbom};
+use crate::artifact::{
+    self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
+};
 use crate::build::contents::NewContents;
 use crate::build::secrets::{self, CleanContents};
+use crate::build::tarball::Base;
 use crate::build::{compose, finish};
 use crate::digest::Sha256;
-use crate::layer::Layer;
 use crate::plan::{Plan, digest_json};
 use crate::store::{Context as _, TemporaryDirectory};
 use crate::tree::{Tree, TreePath};
@@ -72,7 +75,8 @@ pub type Outcome = (String, Result<Built, CommandError>);
 
 /// Builds `images`, all when none is named; locks first what is not locked.
 ///
-/// One image's failure does not stop the others: each has its own result.
+/// One image's failure does not stop the others: each has its own result. So does an image whose archive cannot be had
+/// and is not locked yet.
 ///
 /// # Errors
 /// What concerns all images: the project, the lock.
@@ -80,15 +84,18 @@ pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, Comma
     let names = session.select(images)?;
     ResultDirectory::clear_leftovers(&session.options.results, &names);
     let used = session.store.use_objects()?;
-    let lock = ensure(session)?;
-    used.needs(mend::packages(&lock))?;
+    let wanted = (!images.is_empty()).then(|| names.iter().cloned().collect());
+    let locked = lock_for(session, wanted.as_ref())?;
+    used.needs(mend::packages(&locked.lock))?;
     let mut built = Vec::new();
     for name in names {
         if session.check_cancelled().is_err() {
             built.push((name, Err(CommandError::Interrupted)));
             continue;
         }
-        let outcome = session.plan(&name, &lock).and_then(|plan| {
+        let plan = session.plan(&name, &locked.lock);
+        let plan = plan.map_err(|error| missing::of_image(&name, &locked.missing).unwrap_or(error));
+        let outcome = plan.and_then(|plan| {
             used.needs(mend::layers(&plan))?;
             build_one(session, &plan)
         });
@@ -120,7 +127,9 @@ fn build_once(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
     std::thread::scope(|scope| {
         let ahead = Ahead::new(session, plan);
         let layers = stages::make(session, plan, &|layer| ahead.start(scope, layer))?;
-        let (tree, contents) = compose_all(session, plan, &layers.top)?;
+        let mut base = Base::new(layers.top);
+        tarballs::add(session, plan, &mut base)?;
+        let (tree, contents) = compose_all(session, plan, &base)?;
         let ahead = ahead.stop();
         let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
         let compressed_ahead = summary.keys.iter().filter(|key| ahead.contains(key)).count();
@@ -151,17 +160,17 @@ fn report(result: &ResultDirectory, manifest: &Manifest, done: Done, begun: Inst
 fn compose_all<'a>(
     session: &Session,
     plan: &Plan,
-    top: &'a Layer,
+    base: &'a Base,
 ) -> Result<(Tree, NewContents<'a>), CommandError> {
     let Plan { evaluated, epoch, .. } = plan;
     let image = &evaluated.image.name;
     let failed = |doing: &str, error: &dyn std::error::Error| {
         CommandError::failed(&format!("{image}: {doing}"), error)
     };
-    let mut contents = NewContents::over(top);
-    let mut tree = top.tree.clone();
+    let mut contents = NewContents::over(base);
+    let mut tree = base.top.tree.clone();
     for recipe in &evaluated.recipes {
-        tree = compose::apply(tree, &mut contents, recipe, *epoch)
+        tree = compose::apply(tree, &mut contents, recipe, &base.tarballs, *epoch)
             .map_err(|error| failed("cannot apply the recipes", &error))?;
     }
     tree = compose::apply_mounts(tree, &mut contents, &evaluated.image.mounts, *epoch)
@@ -252,7 +261,7 @@ fn write(
         image: image.name.clone(),
         vmid,
         plan: plan.key,
-        lock: digest_json(&(&packages, &plan.archives)),
+        lock: lock_digest(plan, &packages),
         locked_at: plan.lock_time.to_string(),
         config: entry(format!("{vmid}.conf"), &plan.config)?,
         sbom: entry("sbom.spdx.json".to_owned(), &sbom(plan))?,
@@ -262,7 +271,7 @@ fn write(
             size: summary.table.tar_size,
             sha256: summary.table.tar_sha256,
         },
-        layers: plan.stages.iter().map(|stage| stage.key).collect(),
+        layers: plan.stages.iter().map(|stage| stage.key).chain(tarballs::keys(plan)).collect(),
         packages: packages
             .iter()
             .map(|package| PackageEntry {
@@ -272,12 +281,25 @@ fn write(
                 sha256: package.sha256,
             })
             .collect(),
+        tarballs: plan
+            .tarballs
+            .iter()
+            .map(|row| TarballEntry { name: row.name.clone(), url: row.url.clone(), sha256: row.sha256 })
+            .collect(),
         frames: frames(&summary),
     };
     mend::stop_if_damaged(session)?;
     session.check_cancelled()?;
     result.commit(made, &manifest, &session.store)?;
     Ok((manifest, summary))
+}
+
+/// The hash of the lock's rows that the image uses.
+fn lock_digest(plan: &Plan, packages: &[&LockedPackage]) -> Sha256 {
+    match plan.tarballs.as_slice() {
+        [] => digest_json(&(packages, &plan.archives)),
+        tarballs => digest_json(&(packages, &plan.archives, tarballs)),
+    }
 }
 
 /// The frame table with the names under which the store keeps the frames; the end frame has none.

@@ -1,6 +1,6 @@
 //! `diff`: two locks, package by package, or two artifacts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::artifact_diff::{self, qualified};
 use super::session::read_lock;
 use super::{ArtifactDiff, CommandError};
-use crate::apt::lockfile::Lock;
+use crate::apt::lockfile::{Lock, LockedTarball};
 use crate::store::Context as _;
 
 /// What is different between two locks or two artifacts.
@@ -72,6 +72,22 @@ pub struct LockDiff {
     pub replaced: Vec<PackageChange>,
     /// Suites whose signed state is another one.
     pub suites: Vec<SuiteChange>,
+    /// Tarballs that came, went or are others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tarballs: Vec<TarballChange>,
+}
+
+/// One tarball of a [`LockDiff`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TarballChange {
+    /// Its name.
+    pub tarball: String,
+    /// The old URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<String>,
+    /// The new URL; the same as the old one when only the contents are others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<String>,
 }
 
 /// One package of a [`LockDiff`].
@@ -118,8 +134,16 @@ impl LockDiff {
 /// What changed from `old` to `new`.
 pub fn diff_locks(old: &Lock, new: &Lock) -> LockDiff {
     let mut diff = compare(&versions(old), &versions(new));
+    let names: BTreeSet<_> = old.tarball.iter().chain(&new.tarball).map(|tarball| &tarball.name).collect();
+    for name in names {
+        let (old, new) = (old.tarball(name), new.tarball(name));
+        if old != new {
+            let url = |row: Option<&LockedTarball>| row.map(|row| row.url.clone());
+            diff.tarballs.push(TarballChange { tarball: name.clone(), old: url(old), new: url(new) });
+        }
+    }
     let (before, after) = (dates(old), dates(new));
-    let suites: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let suites: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     for suite in suites {
         let (old, new) = (before.get(suite), after.get(suite));
         if old != new {

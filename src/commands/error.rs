@@ -34,6 +34,9 @@ pub enum CommandError {
     /// The lock does not match the recipes.
     #[error("{0}; run `build-images lock`")]
     Plan(#[from] PlanError),
+    /// An archive or a tarball cannot be had, and what can be done; the rest is as it should be.
+    #[error("{0}")]
+    Missing(String),
     /// A file of the store or a result.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,7 +80,7 @@ impl CommandError {
             Self::Project(_) | Self::UnknownImage { .. } | Self::LockFile { .. } | Self::NoLock => 2,
             Self::Plan(_) | Self::Usage(_) => 2,
             Self::Interrupted => 130,
-            Self::Store(_) | Self::Result(_) | Self::Manifest(_) | Self::Failed(_) => 1,
+            Self::Store(_) | Self::Result(_) | Self::Manifest(_) | Self::Failed(_) | Self::Missing(_) => 1,
         }
     }
 }

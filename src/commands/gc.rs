@@ -83,6 +83,7 @@ pub fn gc(session: &Session, dry_run: bool, keep_days: u32, now: SystemTime) -> 
         sweep.directory(&store.root().join(kind.directory()), |path, name| {
             let (what, object) = match kind {
                 Kind::Deb => ("package", Some(Object::Deb)),
+                Kind::Tarball => ("tarball", Some(Object::Tarball)),
                 Kind::Index => ("index", Some(Object::Index)),
                 Kind::Layer => ("layer", Some(Object::Layer)),
                 Kind::Partial => ("partial download", Some(Object::Deb)),
@@ -211,6 +212,9 @@ fn referenced(session: &Session) -> Result<(Objects, Vec<PathBuf>), CommandError
         for kind in [Kind::Deb, Kind::Partial] {
             keep.extend(lock.package.iter().map(|package| (kind, package.sha256.to_string())));
         }
+        for kind in [Kind::Tarball, Kind::Partial] {
+            keep.extend(lock.tarball.iter().map(|tarball| (kind, tarball.sha256.to_string())));
+        }
         for suite in lock.archive.iter().flat_map(|archive| &archive.suite) {
             let path = session.store.path(Kind::Index, suite.inrelease);
             keep.insert((Kind::Index, suite.inrelease.to_string()));
@@ -222,6 +226,7 @@ fn referenced(session: &Session) -> Result<(Objects, Vec<PathBuf>), CommandError
         for image in session.project.images.keys() {
             if let Ok(plan) = session.plan(image, &lock) {
                 keep.extend(plan.stages.iter().map(|stage| (Kind::Layer, stage.key.to_string())));
+                keep.extend(super::tarballs::keys(&plan).map(|key| (Kind::Layer, key.to_string())));
             }
         }
     }
@@ -237,6 +242,7 @@ fn referenced(session: &Session) -> Result<(Objects, Vec<PathBuf>), CommandError
         keep.extend(keys.iter().map(|key| (Kind::Frame, key.to_string())));
         // States of the tar's hash, without which the next build would hash all of it.
         keep.extend(crate::archive::chain(&keys).iter().map(|name| (Kind::Frame, name.to_string())));
+        keep.extend(manifest.tarballs.iter().map(|tarball| (Kind::Tarball, tarball.sha256.to_string())));
         keep.extend(manifest.packages.iter().map(|package| (Kind::Deb, package.sha256.to_string())));
     }
     Ok((keep, gone))

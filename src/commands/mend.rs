@@ -15,15 +15,17 @@ use crate::plan::Plan;
 use crate::progress::Event;
 use crate::store::{Damage, Kind, Object, Store};
 
-/// The .debs of `lock`, there or still to come, for saying that a run needs them.
+/// The .debs and tarballs of `lock`, there or still to come, for saying that a run needs them.
 pub(super) fn packages(lock: &Lock) -> impl Iterator<Item = (Kind, String)> {
-    let kinds = |sha256: &Sha256| [Kind::Deb, Kind::Partial].map(|kind| (kind, sha256.to_string()));
-    lock.package.iter().flat_map(move |package| kinds(&package.sha256))
+    let both = |kind: Kind, sha256: &Sha256| [kind, Kind::Partial].map(|kind| (kind, sha256.to_string()));
+    let debs = lock.package.iter().flat_map(move |package| both(Kind::Deb, &package.sha256));
+    debs.chain(lock.tarball.iter().flat_map(move |tarball| both(Kind::Tarball, &tarball.sha256)))
 }
 
 /// The layers of `plan`, for the same.
 pub(super) fn layers(plan: &Plan) -> impl Iterator<Item = (Kind, String)> {
-    plan.stages.iter().map(|stage| (Kind::Layer, stage.key.to_string()))
+    let keys = plan.stages.iter().map(|stage| stage.key).chain(super::tarballs::keys(plan));
+    keys.map(|key| (Kind::Layer, key.to_string()))
 }
 
 /// Does `build`, and again each time it fails by an object of the store that was not dropped before. Tells of all damage
@@ -43,7 +45,7 @@ pub(super) fn mending<T>(
         let stopped = outcome.is_err();
         let mut again = false;
         for damage in found {
-            let mendable = matches!(damage.object, Object::Layer | Object::Deb);
+            let mendable = matches!(damage.object, Object::Layer | Object::Deb | Object::Tarball);
             let first = dropped.insert((damage.object, damage.name.clone()));
             let then = match (mendable && stopped, first) {
                 (true, false) => "once more; is this machine's disk or memory failing?",
@@ -100,6 +102,7 @@ fn discard(store: &Store, damage: &Damage) -> Result<(), CommandError> {
             }
         }
         Object::Deb => store.remove(Kind::Deb, name)?,
+        Object::Tarball => store.remove(Kind::Tarball, name)?,
         _ => {}
     }
     Ok(())

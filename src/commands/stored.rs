@@ -27,10 +27,11 @@ pub(super) struct Stored {
 }
 
 /// Where objects are. Frames and states of hashes share a directory.
-fn directories(store: &Store) -> [(Object, PathBuf); 7] {
+fn directories(store: &Store) -> [(Object, PathBuf); 8] {
     let kind = |kind: Kind| store.root().join(kind.directory());
     [
         (Object::Deb, kind(Kind::Deb)),
+        (Object::Tarball, kind(Kind::Tarball)),
         (Object::Index, kind(Kind::Index)),
         (Object::Layer, kind(Kind::Layer)),
         (Object::Frame, kind(Kind::Frame)),
@@ -66,7 +67,7 @@ impl Stored {
     pub fn check(&self, store: &Store) -> Result<(), Unusable> {
         let damaged = |reason: String| Unusable::Damaged(reason);
         match self.object {
-            Object::Deb | Object::Index => {
+            Object::Deb | Object::Tarball | Object::Index => {
                 let expected = self.hash()?;
                 let file = fs::File::open(&self.path).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => Unusable::Missing,
@@ -125,6 +126,9 @@ impl Owners {
             for package in &manifest.packages {
                 owners.add(Object::Deb, package.sha256, format!("`{}` {}", package.name, package.version));
             }
+            for tarball in &manifest.tarballs {
+                owners.add(Object::Tarball, tarball.sha256, format!("`{}`", tarball.name));
+            }
             for key in &manifest.layers {
                 owners.add(Object::Layer, key, image.clone());
             }
@@ -161,6 +165,9 @@ impl Owners {
     fn add_lock(&mut self, store: &Store, lock: &Lock) {
         for package in &lock.package {
             self.add(Object::Deb, package.sha256, format!("`{}` {}", package.name, package.version));
+        }
+        for tarball in &lock.tarball {
+            self.add(Object::Tarball, tarball.sha256, format!("`{}`", tarball.name));
         }
         for archive in &lock.archive {
             for suite in &archive.suite {

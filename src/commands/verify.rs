@@ -176,7 +176,7 @@ pub fn rebuild(session: &Session, path: &Path) -> Result<Verified, CommandError>
     options.store = place.path().join("store");
     options.results = place.path().join("result");
     fs::create_dir(&options.store).context("make the directory", &options.store)?;
-    for kind in [Kind::Deb, Kind::Index, Kind::Partial] {
+    for kind in [Kind::Deb, Kind::Tarball, Kind::Index, Kind::Partial] {
         let link = options.store.join(kind.directory());
         let target = session.store.root().join(kind.directory());
         let target = fs::canonicalize(&target).context("find", &target)?;

@@ -11,13 +11,13 @@ use super::{Fetcher, Source, Wanted};
 use crate::store::StoreError;
 
 /// Bytes read at a time; between two reads a stop is noticed.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// How often one place is asked for one file when its answers break off.
 const TRIES: u32 = 3;
 
 /// Why an attempt ended without a file.
-enum Stop {
+pub(super) enum Stop {
     /// The next place may help.
     Failure(Failure),
     /// No place can help.
@@ -144,7 +144,7 @@ impl Fetcher<'_> {
         }
     }
 
-    fn get(&self, uri: &str, from: u64, size: u64) -> Result<Answer, Stop> {
+    pub(super) fn get(&self, uri: &str, from: u64, size: u64) -> Result<Answer, Stop> {
         let answer = self.http.get(uri, from, size, &|| self.cancelled());
         if self.cancelled() { Err(Stop::Cancelled) } else { Ok(answer?) }
     }
@@ -240,18 +240,18 @@ impl Fetcher<'_> {
     }
 
     /// Why this place is not asked any more, if so.
-    fn given_up(&self, candidate: &Candidate) -> Option<String> {
+    pub(super) fn given_up(&self, candidate: &Candidate) -> Option<String> {
         let unreachable = self.unreachable.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         unreachable.get(&candidate.uri).filter(|(times, _)| *times > 1).map(|(_, reason)| reason.clone())
     }
 
-    fn reached(&self, candidate: &Candidate) {
+    pub(super) fn reached(&self, candidate: &Candidate) {
         let mut unreachable = self.unreachable.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         unreachable.remove(&candidate.uri);
     }
 
     /// Remembers how a place failed.
-    fn note(&self, candidate: &Candidate, failure: &Failure) {
+    pub(super) fn note(&self, candidate: &Candidate, failure: &Failure) {
         match failure {
             Failure::Unreachable { reason } | Failure::NoAnswer { reason } => {
                 self.not_reached(candidate, reason)

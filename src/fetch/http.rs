@@ -235,7 +235,7 @@ pub(super) fn join(base: &str, path: &str) -> String {
 }
 
 /// Takes back what [`join`] escapes.
-fn decode(path: &str) -> String {
+pub(super) fn decode(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

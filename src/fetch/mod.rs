@@ -9,6 +9,7 @@ mod download;
 mod error;
 mod http;
 mod partial;
+mod unmeasured;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub use candidates::{Candidate, Mirrors, Origin, carrying};
+pub use candidates::{Candidate, Filling, Mirrors, Origin, carrying, directory_uri, file_name, mirror_name};
 pub use error::{Attempt, Failure, FetchError, FetchErrors};
 
 use crate::digest::Sha256;
@@ -110,6 +111,18 @@ impl<'a> Fetcher<'a> {
     /// of `times`.
     pub fn candidates(&self, archive: &str, record: &str, times: &[jiff::Timestamp]) -> Vec<Candidate> {
         self.mirrors.candidates(archive, record, times)
+    }
+
+    /// Further places that may have one package of `archive`, to be asked after all candidates.
+    pub fn places(&self, archive: &str, package: Filling<'_>) -> Vec<Source> {
+        let places = self.mirrors.places(archive, package);
+        places.into_iter().map(|(candidate, path)| Source { candidate, path }).collect()
+    }
+
+    /// Where to look for the tarball `name`, in order. `url` is its URL of record.
+    pub fn tarball_sources(&self, name: &str, url: &str) -> Vec<Source> {
+        let places = self.mirrors.tarball(name, url);
+        places.into_iter().map(|(candidate, path)| Source { candidate, path }).collect()
     }
 
     /// Who is told how far the work is.

@@ -11,7 +11,7 @@ use super::check::{across, image, recipe, site};
 use super::diagnostics::Diagnostics;
 use super::source::{self, MAX_TOML, ReadError};
 use super::syntax;
-use super::{Project, evaluate, words};
+use super::{Image, Project, Recipe, Site, evaluate, words};
 
 /// Most recipes and most images of a project.
 const MAX_ENTRIES: usize = 10_000;
@@ -42,12 +42,29 @@ pub fn load(root: &Path) -> Result<Project, Diagnostics> {
     let used: BTreeSet<String> =
         images.iter().flat_map(|image| &image.recipes).map(|(name, _)| name.clone()).collect();
     let recipes = recipes.into_iter().map(|(name, draft)| (name, draft.recipe));
-    Ok(Project {
-        recipes: recipes.filter(|(name, _)| used.contains(name)).collect(),
-        images: images.into_iter().filter_map(|draft| Some((draft.name, draft.image?))).collect(),
-        site,
-        warnings: problems,
-    })
+    let mut recipes: BTreeMap<_, _> = recipes.filter(|(name, _)| used.contains(name)).collect();
+    let images: BTreeMap<_, _> =
+        images.into_iter().filter_map(|draft| Some((draft.name, draft.image?))).collect();
+    tell_archives(&site, images.values(), &mut recipes);
+    Ok(Project { recipes, images, site, warnings: problems })
+}
+
+/// Tells each archive what only the images and the site know: the releases it is used with, and other keys.
+fn tell_archives<'a>(
+    site: &Site,
+    images: impl Iterator<Item = &'a Image>,
+    recipes: &mut BTreeMap<String, Recipe>,
+) {
+    for image in images {
+        let base = image.recipes.first().and_then(|name| recipes.get(name));
+        let Some(release) = base.and_then(|recipe| recipe.release.clone()) else { continue };
+        for name in &image.recipes {
+            for archive in recipes.get_mut(name).into_iter().flat_map(|recipe| recipe.archives.values_mut()) {
+                archive.releases.insert(release.clone());
+                archive.resigned = site.archives.get(&archive.name).and_then(|own| own.keys.clone());
+            }
+        }
+    }
 }
 
 fn report(path: &str, error: &ReadError, help: &str, problems: &mut Diagnostics) {
@@ -64,7 +81,7 @@ fn load_site(root: &Path, problems: &mut Diagnostics) -> SiteDraft {
         }
     };
     match syntax::parse(&file, problems) {
-        Some(raw) => site::check(&file, &raw, problems),
+        Some(raw) => site::check(root, &file, &raw, problems),
         None => SiteDraft::default(),
     }
 }

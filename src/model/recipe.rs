@@ -1,9 +1,10 @@
 //! A recipe: what goes into a root file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Sha256;
 use crate::tree::TreePath;
 
 /// A checked `recipes/<name>/recipe.toml`.
@@ -26,6 +27,9 @@ pub struct Recipe {
     pub users: Vec<User>,
     /// Directories to make.
     pub directories: Vec<Directory>,
+    /// Tarballs to unpack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tarballs: Vec<Tarball>,
     /// Files to write, templates not yet rendered.
     pub files: Vec<File>,
     /// Symbolic links to make.
@@ -39,7 +43,7 @@ pub struct Recipe {
 }
 
 /// One apt repository.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Archive {
     /// The name the lock uses.
     pub name: String,
@@ -54,6 +58,61 @@ pub struct Archive {
     pub keys: Vec<Vec<u8>>,
     /// Upper-case hex fingerprints of the primary keys that may sign; every one is among `keys`.
     pub fingerprints: Vec<String>,
+    /// Further places that may have a .deb, as URIs with `{name}`, `{version}`, `{upstream}`, `{architecture}` and
+    /// `{file}` in them.
+    #[serde(skip)]
+    pub places: Vec<String>,
+    /// Code names of the releases that images with this archive are of.
+    #[serde(skip)]
+    pub releases: BTreeSet<String>,
+    /// The site's keys, when the site has a copy of the archive that it signed itself.
+    #[serde(skip)]
+    pub resigned: Option<Keys>,
+}
+
+/// OpenPGP certificates and which of them may sign.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Keys {
+    /// Certificates, as read.
+    pub certificates: Vec<Vec<u8>>,
+    /// Upper-case hex fingerprints of the primary keys that may sign.
+    pub fingerprints: Vec<String>,
+}
+
+/// A tarball to unpack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tarball {
+    /// The name the lock uses.
+    pub name: String,
+    /// URL of record.
+    pub url: String,
+    /// What it hashes to, as it is downloaded.
+    pub sha256: Sha256,
+    /// Directory that it is unpacked into.
+    pub path: TreePath,
+    /// Leading components that every member's name loses.
+    pub strip: u32,
+    /// What to take, by names that have lost them: files, or directories with everything below. Everything when empty.
+    pub only: Vec<TreePath>,
+    /// Owner by name.
+    pub owner: String,
+    /// Group by name.
+    pub group: String,
+    /// Entries that are otherwise.
+    pub set: Vec<TarballEntry>,
+}
+
+/// One entry of a tarball with an owner, group or mode of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TarballEntry {
+    /// Its name, as in [`Tarball::only`].
+    pub path: TreePath,
+    /// Owner by name.
+    pub owner: String,
+    /// Group by name.
+    pub group: String,
+    /// Permission bits; without, those of every entry of its kind.
+    pub mode: Option<u32>,
 }
 
 /// What is asked of the archives.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
+use super::recipe::Keys;
+
 /// A checked `images/site.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Site {
@@ -18,8 +20,20 @@ pub struct Site {
     pub node: Node,
     /// Directories of the node.
     pub directories: Directories,
-    /// Mirrors to ask before the archive of record, by archive name.
+    /// Mirrors to ask before the archive of record, by the name of an archive or a tarball.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// What the site has in an archive's place, by archive name.
+    #[serde(skip)]
+    pub archives: BTreeMap<String, SiteArchive>,
+}
+
+/// The site's own copy of an archive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteArchive {
+    /// Its URI, ending in `/`.
+    pub uri: String,
+    /// The keys that sign it; the recipe's, when there are none.
+    pub keys: Option<Keys>,
 }
 
 /// The network that the containers are in.

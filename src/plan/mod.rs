@@ -8,5 +8,5 @@ mod stage;
 
 pub use change::{Change, changes};
 pub(crate) use request::digest_json;
-pub use request::{Requests, SetRequest, Stale};
+pub use request::{Requests, SetRequest, Stale, TarballRequest};
 pub use stage::{Plan, PlanError, Stage, plan};

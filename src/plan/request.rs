@@ -8,7 +8,7 @@ use crate::apt::lockfile::{Lock, PackageSet, Reason};
 use crate::apt::sync::definition;
 use crate::digest::Sha256;
 use crate::model::Project;
-use crate::model::recipe::{Archive, Recipe};
+use crate::model::recipe::{Archive, Recipe, Tarball};
 
 /// Version of what resolution means; a change makes every locked set stale.
 const RESOLUTION: u32 = 1;
@@ -35,6 +35,17 @@ pub struct SetRequest {
 pub struct Requests {
     /// The requests.
     pub sets: Vec<SetRequest>,
+    /// The tarballs of all images, by name.
+    pub tarballs: BTreeMap<String, TarballRequest>,
+}
+
+/// A tarball that images need.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TarballRequest {
+    /// What the recipe says of it.
+    pub tarball: Tarball,
+    /// Images that use it.
+    pub images: BTreeSet<String>,
 }
 
 /// The digest of a value's JSON, whose maps are sorted.
@@ -68,6 +79,11 @@ impl Requests {
             for (index, name) in image.recipes.iter().enumerate() {
                 let Some(recipe) = project.recipes.get(name) else { continue };
                 archives.extend(recipe.archives.clone());
+                for tarball in &recipe.tarballs {
+                    let new = || TarballRequest { tarball: tarball.clone(), images: BTreeSet::new() };
+                    let request = requests.tarballs.entry(tarball.name.clone()).or_insert_with(new);
+                    request.images.insert(image.name.clone());
+                }
                 if index == 0 || !recipe.packages.install.is_empty() {
                     let recipes = image.recipes[..=index].to_vec();
                     base = Some(requests.add(recipes, recipe, &archives, base, &image.name));
@@ -107,6 +123,25 @@ impl Requests {
         all.map(|(name, archive)| (name.as_str(), archive)).collect()
     }
 
+    /// Those of `stale` that concern one of `images`; all of them when there are none.
+    pub fn concerning(&self, stale: &[Stale], images: Option<&BTreeSet<String>>) -> Vec<Stale> {
+        let Some(images) = images else { return stale.to_vec() };
+        let used = |users: &BTreeSet<String>| users.iter().any(|user| images.contains(user));
+        let concerns = |stale: &&Stale| match stale {
+            Stale::NewArchive(name) | Stale::ChangedArchive(name) => {
+                self.sets.iter().any(|set| set.archives.contains_key(name) && used(&set.images))
+            }
+            Stale::NewSet(recipes) | Stale::ChangedSet { recipes, .. } | Stale::Unresolved(recipes) => {
+                self.sets.iter().any(|set| set.recipes == *recipes && used(&set.images))
+            }
+            Stale::NewTarball(name) | Stale::ChangedTarball(name) => {
+                self.tarballs.get(name).is_some_and(|request| used(&request.images))
+            }
+            Stale::UnusedSet(_) | Stale::UnusedTarball(_) => false,
+        };
+        stale.iter().filter(concerns).cloned().collect()
+    }
+
     /// What `lock` lacks or has otherwise than asked for. Nothing when the lock answers every request.
     pub fn stale(&self, lock: &Lock) -> Vec<Stale> {
         let mut stale = Vec::new();
@@ -123,9 +158,21 @@ impl Requests {
             match lock.set(&request.recipes) {
                 None => stale.push(Stale::NewSet(request.recipes.clone())),
                 Some(set) if set.request != request.digest() => stale.push(changed(request, set)),
+                Some(set) if set.unresolved => stale.push(Stale::Unresolved(request.recipes.clone())),
                 Some(_) => {}
             }
         }
+        for (name, TarballRequest { tarball, .. }) in &self.tarballs {
+            match lock.tarball(name) {
+                None => stale.push(Stale::NewTarball(name.clone())),
+                Some(row) if row.sha256 != tarball.sha256 || row.url != tarball.url => {
+                    stale.push(Stale::ChangedTarball(name.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        let unused = lock.tarball.iter().filter(|row| !self.tarballs.contains_key(&row.name));
+        stale.extend(unused.map(|row| Stale::UnusedTarball(row.name.clone())));
         let asked = |set: &&PackageSet| !self.sets.iter().any(|request| request.recipes == set.recipes);
         stale.extend(lock.set.iter().filter(asked).map(|set| Stale::UnusedSet(set.recipes.clone())));
         stale
@@ -168,6 +215,18 @@ pub enum Stale {
         /// Packages asked for then and not now.
         removed: Vec<String>,
     },
+    /// A list of recipes keeps its pins, but what it builds on moved when it could not be resolved again.
+    #[error("the recipes {} have to be resolved again, since what they build on has moved", list(.0))]
+    Unresolved(Vec<String>),
+    /// A recipe names a tarball that is not locked.
+    #[error("tarball `{0}` is not locked yet")]
+    NewTarball(String),
+    /// A recipe says something else of a tarball than what was locked.
+    #[error("tarball `{0}` has another URL or hash than was locked")]
+    ChangedTarball(String),
+    /// No recipe has this tarball any more. Harmless.
+    #[error("no image has the tarball `{0}` any more")]
+    UnusedTarball(String),
     /// No image has this list of recipes any more. Harmless.
     #[error("no image has the recipes {} any more", list(.0))]
     UnusedSet(Vec<String>),
@@ -176,7 +235,7 @@ pub enum Stale {
 impl Stale {
     /// Whether images can still be built from the lock as it is.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::UnusedSet(_))
+        matches!(self, Self::UnusedSet(_) | Self::UnusedTarball(_))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{Requests, digest_json};
-use crate::apt::lockfile::{Lock, LockedArchive, LockedPackage, Reason};
+use crate::apt::lockfile::{Lock, LockedArchive, LockedPackage, LockedTarball, Reason};
 use crate::archive::Parameters;
 use crate::build::stage::{StageJob, StagePackage};
 use crate::digest::Sha256;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The archives its packages come from.
     pub archives: Vec<LockedArchive>,
+    /// The tarballs that its recipes unpack, in their order.
+    pub tarballs: Vec<LockedTarball>,
     /// Time that stands for "now" inside the image, in seconds since 1970: the date of the base release's first
     /// suite, so that it does not move with every security update.
     pub epoch: i64,
@@ -121,8 +123,21 @@ pub fn plan(
     let used = project.recipes.iter().filter(|(name, _)| evaluated.image.recipes.contains(name));
     let archives = used.flat_map(|(_, recipe)| recipe.archives.keys());
     let archives = archives.filter_map(|name| lock.archive(name)).cloned().collect();
+    let mut tarballs = Vec::new();
+    for recipe in &evaluated.recipes {
+        for tarball in &recipe.recipe.tarballs {
+            let concerned = |stale: &&super::Stale| match stale {
+                super::Stale::NewTarball(name) | super::Stale::ChangedTarball(name) => *name == tarball.name,
+                _ => false,
+            };
+            if let Some(stale) = stale.iter().find(concerned) {
+                return Err(PlanError::Stale { image: image.name.clone(), stale: stale.clone() });
+            }
+            tarballs.extend(lock.tarball(&tarball.name).cloned());
+        }
+    }
     let key = Sha256::of("");
-    let mut plan = Plan { evaluated, stages, archives, epoch, lock_time, config, parameters, key };
+    let mut plan = Plan { evaluated, stages, archives, tarballs, epoch, lock_time, config, parameters, key };
     plan.key = plan_key(&plan);
     Ok(plan)
 }
@@ -143,8 +158,11 @@ fn concerns(stale: &super::Stale, request: &super::SetRequest) -> bool {
     use super::Stale;
     match stale {
         Stale::NewArchive(name) | Stale::ChangedArchive(name) => request.archives.contains_key(name),
-        Stale::NewSet(recipes) | Stale::ChangedSet { recipes, .. } => *recipes == request.recipes,
-        Stale::UnusedSet(_) => false,
+        Stale::NewSet(recipes) | Stale::ChangedSet { recipes, .. } | Stale::Unresolved(recipes) => {
+            *recipes == request.recipes
+        }
+        Stale::NewTarball(_) | Stale::ChangedTarball(_) => false,
+        Stale::UnusedSet(_) | Stale::UnusedTarball(_) => false,
     }
 }
 
@@ -155,7 +173,9 @@ fn stage_package(package: &LockedPackage) -> StagePackage {
 
 fn plan_key(plan: &Plan) -> Sha256 {
     let stages: Vec<_> = plan.stages.iter().map(|stage| stage.key).collect();
-    let Plan { evaluated, stages: _, archives: _, epoch, lock_time, config, parameters, key: _ } = plan;
+    // What a recipe says of its tarballs, hash included, is part of the recipe.
+    let Plan { evaluated, stages: _, archives: _, tarballs: _, epoch, lock_time, config, parameters, key: _ } =
+        plan;
     let Evaluated { image, recipes, site } = evaluated;
     let files: Vec<_> = recipes.iter().flat_map(|recipe| &recipe.files).map(file_key).collect();
     let recipes: Vec<_> = recipes.iter().map(|recipe| &recipe.recipe).collect();

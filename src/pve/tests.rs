@@ -330,6 +330,7 @@ fn site() -> Site {
         node: Node { host: "root@192.168.1.3".into(), storage: "local-lvm".into(), release: (8, 0) },
         directories: Directories { media: "/srv/media".into(), state: "/srv/appdata".into() },
         mirrors: BTreeMap::new(),
+        archives: Default::default(),
     }
 }
 

@@ -16,6 +16,8 @@ use super::Store;
 pub enum Object {
     /// A binary package.
     Deb,
+    /// A tarball that a recipe names.
+    Tarball,
     /// A Release file or an index of packages.
     Index,
     /// A layer: its index or its pack.
@@ -39,6 +41,7 @@ impl Object {
     pub fn noun(self) -> &'static str {
         match self {
             Self::Deb => "package file",
+            Self::Tarball => "tarball",
             Self::Index => "index",
             Self::Layer => "layer",
             Self::Frame => "frame",

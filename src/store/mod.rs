@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub enum Kind {
     /// Binary packages, named by the hash of the .deb.
     Deb,
+    /// Tarballs of recipes, named by their hash.
+    Tarball,
     /// Signed Release files and package indices, named by their hash.
     Index,
     /// Layers, each a directory named by its key.
@@ -43,12 +45,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Deb, Self::Index, Self::Layer, Self::Frame, Self::Partial];
+    pub const ALL: [Self; 6] =
+        [Self::Deb, Self::Tarball, Self::Index, Self::Layer, Self::Frame, Self::Partial];
 
     /// The directory's name.
     pub fn directory(self) -> &'static str {
         match self {
             Self::Deb => "debs",
+            Self::Tarball => "tarballs",
             Self::Index => "indices",
             Self::Layer => "layers",
             Self::Frame => "frames",

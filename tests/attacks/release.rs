@@ -203,3 +203,110 @@ fn a_bad_place_is_passed_over_with_a_warning() {
     let warnings = bench.warnings().join("\n");
     assert_snapshot!(good.redact(&bad.redact(&warnings)), @"passed over http://127.0.0.1:PORT/test/ (given mirror) for `trixie` of `test`: InRelease is refused: no signature is good: by `FINGERPRINT`: not a pinned key, expected one of FINGERPRINT");
 }
+
+#[test]
+fn a_suite_of_another_release_than_the_base() {
+    let served = repository().release_field("Suite", "trixie").release_field("Codename", "bookworm").serve();
+    let archive = Archive { releases: ["trixie".to_owned()].into(), ..served.archive() };
+    let error = sync(&Bench::new(), &archive, None).unwrap_err();
+    assert_snapshot!(served.redact(&error.to_string()), @r"
+    cannot get suite `trixie` of archive `test`:
+      http://127.0.0.1:PORT/test/ (archive of record): it is for another release: its signed Release file has `Codename: bookworm`, the base is `trixie`
+    ");
+    // Names that are nobody's release say nothing.
+    let served = repository().release_field("Codename", "stable").serve();
+    let archive = Archive { releases: ["trixie".to_owned()].into(), ..served.archive() };
+    assert!(sync(&Bench::new(), &archive, None).is_ok());
+}
+
+#[test]
+fn a_release_that_does_not_say_which_suite_it_is() {
+    let served = repository().without("Suite").without("Codename").serve();
+    let (error, text) = refusal(&served, None);
+    assert!(matches!(error, SuiteError::Nameless { .. }));
+    assert_snapshot!(text, @r"
+    cannot get suite `trixie` of archive `test`:
+      http://127.0.0.1:PORT/test/ (archive of record): its signed Release file has neither `Suite` nor `Codename`, so nothing says that it is `trixie`; whoever runs the archive has to add one
+    ");
+    // One of the two is enough.
+    for field in ["Suite", "Codename"] {
+        assert!(sync(&Bench::new(), &repository().without(field).serve().archive(), None).is_ok());
+    }
+}
+
+#[test]
+fn archives_as_small_makers_have_them() {
+    // Neither an end of validity, nor indices by hash, nor lists of what is in it, and one compression.
+    let served = repository()
+        .valid_until(None)
+        .without("Acquire-By-Hash")
+        .without("Architectures")
+        .without("Components")
+        .without("Origin")
+        .compressions(&[".gz"])
+        .unlisted("/Packages")
+        .serve();
+    let synced = sync(&Bench::new(), &served.archive(), None).unwrap();
+    assert!(synced.indices[0].text.starts_with("Package: a\n"));
+    assert_eq!(synced.locked.suite[0].valid_until, None);
+    let paths: Vec<_> = synced.files.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["dists/trixie/InRelease", "dists/trixie/main/binary-amd64/Packages.gz"]);
+    // Nothing but plain text.
+    let served = repository().valid_until(None).without("Acquire-By-Hash").compressions(&[]).serve();
+    assert!(sync(&Bench::new(), &served.archive(), None).is_ok());
+    // What the indices do not say is missing all the same.
+    let served = repository().without("Components").serve();
+    let archive = Archive { components: vec!["contrib".to_owned()], ..served.archive() };
+    let error = sync(&Bench::new(), &archive, None).unwrap_err();
+    assert!(error.to_string().contains("it has no component `contrib`, only main"), "{error}");
+}
+
+#[test]
+fn an_index_that_is_listed_compressed_only_and_was_changed() {
+    let served = repository().compressions(&[".gz"]).unlisted("/Packages").serve();
+    for path in served.index_paths(".gz") {
+        served.server.put(&path, crate::support::deb::gzip(b"Package: evil\n"));
+    }
+    let error = sync(&Bench::new(), &served.archive(), None).unwrap_err();
+    assert!(error.to_string().contains("expected"), "{error}");
+    // Its bomb is none of its size: a hundred times what was sent, and some megabytes.
+    let zeros = vec![b'\n'; 64 << 20];
+    let served = repository().index(std::str::from_utf8(&zeros).unwrap());
+    let served = served.compressions(&[".gz"]).unlisted("/Packages").serve();
+    let (error, text) = refusal(&served, None);
+    assert!(matches!(error, SuiteError::Unlisted { .. }), "{error}");
+    assert!(text.contains("unpacks to more than 16777216 bytes"), "{text}");
+}
+
+#[test]
+fn a_copy_that_the_site_signs_itself() {
+    use build_images::model::recipe::Keys;
+    let (makers, own) = (Key::generate(), Key::generate());
+    let record = Repository::new().signer(makers.clone()).package(Deb::new("a", "1")).serve();
+    let copy = Repository::new().signer(own.clone()).package(Deb::new("a", "1")).serve();
+    let keys = Keys { certificates: vec![own.certificate()], fingerprints: vec![own.fingerprint()] };
+    let archive = Archive { resigned: Some(keys), ..record.archive() };
+    // Without the copy nothing counts, the archive of record least of all.
+    let error = sync(&Bench::new(), &archive, None).unwrap_err();
+    assert_snapshot!(error, @"cannot get suite `trixie` of archive `test`: there is no place to ask");
+    assert!(record.server.requests().is_empty());
+    let mut bench = Bench::new();
+    bench.mirrors.site.insert("test".to_owned(), vec![record.archive().uri]);
+    let error = sync(&bench, &archive, None).unwrap_err();
+    assert!(error.to_string().contains("not a pinned key"), "{error}");
+    bench.mirrors.site.insert("test".to_owned(), vec![copy.archive().uri]);
+    let synced = sync(&bench, &archive, None).unwrap();
+    assert_eq!(synced.locked.uri, record.archive().uri);
+    assert_eq!(synced.locked.definition, record.locked().definition);
+    assert_eq!(synced.locked.suite[0].signed_by, [own.fingerprint()]);
+    // What is locked by either key can be read again.
+    for locked in [record.locked(), synced.locked] {
+        let locked =
+            build_images::apt::lockfile::LockedArchive { definition: record.locked().definition, ..locked };
+        let mut bench = Bench::new();
+        bench.mirrors.site.insert("test".to_owned(), vec![copy.archive().uri]);
+        let (now, fetcher) =
+            (crate::support::repository::time(crate::support::repository::NOW), bench.fetcher());
+        build_images::apt::sync::load_archive(&archive, &locked, &fetcher, now).unwrap();
+    }
+}

@@ -87,6 +87,7 @@ impl Artifact {
             tar: FileEntry { file: String::new(), size: table.tar_size, sha256: table.tar_sha256 },
             layers: Vec::new(),
             packages: self.packages.iter().map(package).collect(),
+            tarballs: Vec::new(),
             frames: table.frames.iter().map(|frame| FrameEntry { key: None, frame: frame.clone() }).collect(),
         };
         fs::write(directory.join("manifest.json"), manifest.to_text()).unwrap();

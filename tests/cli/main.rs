@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
+mod archives;
 mod artifact;
 mod failure;
 mod flipped;
@@ -22,4 +23,6 @@ mod shared;
 mod show;
 #[path = "../support/mod.rs"]
 mod support;
+mod tarball;
 mod update;
+mod vendor;

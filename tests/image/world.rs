@@ -265,7 +265,13 @@ impl World {
             };
             let mut members: Vec<_> = packages.iter().map(member).collect();
             members.sort_by(|a, b| a.name.cmp(&b.name));
-            self.lock.set.push(PackageSet { recipes, alone: false, request, packages: members });
+            self.lock.set.push(PackageSet {
+                recipes,
+                alone: false,
+                unresolved: false,
+                request,
+                packages: members,
+            });
             self.lock.package.extend(packages);
             self.lock.package.sort();
             self.lock.archive.push(self.served.locked());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The commands that `--help` lists.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "build",
     "check",
     "lock",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 13] = [
     "diff",
     "why",
     "verify",
+    "vendor",
     "gc",
     "schema",
     "completions",

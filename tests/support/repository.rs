@@ -40,6 +40,8 @@ pub struct Repository {
     index: Option<String>,
     listed: BTreeMap<String, (Sha256, u64)>,
     compressions: Vec<&'static str>,
+    omitted: Vec<&'static str>,
+    unlisted: Vec<&'static str>,
     edit: Vec<Edit>,
 }
 
@@ -79,6 +81,8 @@ impl Repository {
             index: None,
             listed: BTreeMap::new(),
             compressions: vec![".xz", ".gz"],
+            omitted: Vec::new(),
+            unlisted: Vec::new(),
             edit: Vec::new(),
         }
     }
@@ -127,6 +131,18 @@ impl Repository {
     /// Sets a field of the Release to something else, before signing: `.release_field("Codename", "bookworm")`.
     pub fn release_field(mut self, name: &str, value: &str) -> Self {
         self.fields.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Leaves a field out of the Release.
+    pub fn without(mut self, name: &'static str) -> Self {
+        self.omitted.push(name);
+        self
+    }
+
+    /// Leaves indices whose names end so out of the Release's list: `/Packages` for those that are not compressed.
+    pub fn unlisted(mut self, end: &'static str) -> Self {
+        self.unlisted.push(end);
         self
     }
 
@@ -211,6 +227,7 @@ impl Repository {
             components: vec![self.component.clone()],
             keys: signers.iter().map(|(key, _)| key.certificate()).collect(),
             fingerprints: fingerprints.clone(),
+            ..Archive::default()
         };
         let locked = LockedArchive {
             name: self.name.clone(),
@@ -253,12 +270,13 @@ impl Repository {
         ];
         fields.extend(self.valid_until.as_ref().map(|until| ("Valid-Until", date(until))));
         let mut text = String::new();
-        for (name, value) in fields {
+        for (name, value) in fields.into_iter().filter(|(name, _)| !self.omitted.contains(name)) {
             let value = self.fields.get(name).unwrap_or(&value);
             writeln!(text, "{name}: {value}").unwrap();
         }
         text += "SHA256:\n";
-        for (path, bytes) in indices {
+        let listed = |path: &&String| !self.unlisted.iter().any(|end| path.ends_with(end));
+        for (path, bytes) in indices.iter().filter(|(path, _)| listed(path)) {
             let truth = (Sha256::of(bytes), bytes.len() as u64);
             let (sha256, size) = self.listed.get(path).copied().unwrap_or(truth);
             writeln!(text, " {sha256} {size} {path}").unwrap();

@@ -15,6 +15,8 @@ pub enum Fault {
     CutOff(usize),
     /// No size is announced and bytes come until the client has enough.
     Endless,
+    /// The right bytes, but no size is announced: the connection closes behind them.
+    Unmeasured,
     /// Other bytes, with their own size.
     Wrong(Vec<u8>),
     /// The right bytes, but this size is announced.
@@ -251,7 +253,7 @@ fn answer(state: &State, mut stream: &TcpStream, path: &str, from: Option<usize>
         None => "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\n".to_owned(),
     };
     match &fault {
-        Some(Fault::Endless) => head += "Connection: close\r\n\r\n",
+        Some(Fault::Endless | Fault::Unmeasured) => head += "Connection: close\r\n\r\n",
         Some(Fault::Announce(size)) => head += &format!("Content-Length: {size}\r\n\r\n"),
         _ => head += &format!("Content-Length: {}\r\n\r\n", body.len()),
     }
@@ -269,6 +271,11 @@ fn answer(state: &State, mut stream: &TcpStream, path: &str, from: Option<usize>
             while !state.stop.load(Ordering::SeqCst) {
                 stream.write_all(&more)?;
             }
+            Ok(false)
+        }
+        Some(Fault::Unmeasured) => {
+            stream.write_all(body)?;
+            stream.shutdown(std::net::Shutdown::Both)?;
             Ok(false)
         }
         Some(Fault::Slow(pause)) => {

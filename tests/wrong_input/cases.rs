@@ -11,7 +11,7 @@ const RECIPE: &str = "recipes/qbittorrent/recipe.toml";
 const OTHER: &str = "recipes/jellyfin/recipe.toml";
 
 /// Runs every case and compares what is said with its snapshot.
-fn run(cases: &[(&str, &[Edit])]) {
+pub fn run(cases: &[(&str, &[Edit])]) {
     let mut failures = Vec::new();
     for (name, edits) in cases {
         let text = said(edits);

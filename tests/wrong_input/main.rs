@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its project must fail")]
 
+mod archives;
 mod cases;
 mod valid;
 

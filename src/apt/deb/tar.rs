@@ -20,6 +20,8 @@ const MAX_ID: u64 = 65_535;
 pub struct Member {
     /// Where it goes; nothing for the root itself.
     pub path: Option<TreePath>,
+    /// Whether its name begins at the root.
+    pub absolute: bool,
     /// What it is.
     pub kind: MemberKind,
     /// Permission bits (07777).
@@ -64,6 +66,7 @@ pub struct TarReader<R> {
     left: u64,
     padding: u64,
     count: u64,
+    any_owner: bool,
 }
 
 /// What extension headers said about the member that follows.
@@ -82,7 +85,13 @@ struct Extensions {
 impl<R: Read> TarReader<R> {
     /// Starts before the first member. `part` names the archive in errors.
     pub fn new(reader: R, part: String) -> Self {
-        Self { reader, part, left: 0, padding: 0, count: 0 }
+        Self { reader, part, left: 0, padding: 0, count: 0, any_owner: false }
+    }
+
+    /// Takes members whatever ids they have, as 0: whoever made the archive had users of their own.
+    #[must_use]
+    pub fn any_owner(self) -> Self {
+        Self { any_owner: true, ..self }
     }
 
     /// The next member, or nothing at the end of the archive.
@@ -168,7 +177,11 @@ impl<R: Read> TarReader<R> {
         }
         let number =
             |value: io::Result<u64>| value.map_err(|_| fail("a number in its header cannot be read"));
-        let id = |value: u64| {
+        let id = |value: io::Result<u64>| {
+            if self.any_owner {
+                return Ok(0);
+            }
+            let value = number(value)?;
             let id = u32::try_from(value).ok().filter(|_| value <= MAX_ID);
             id.ok_or_else(|| fail(&format!("id {value} is above {MAX_ID}")))
         };
@@ -181,8 +194,9 @@ impl<R: Read> TarReader<R> {
             path,
             kind,
             mode: mode & 0o7777,
-            uid: id(extensions.uid.map_or_else(|| number(header.uid()), Ok)?)?,
-            gid: id(extensions.gid.map_or_else(|| number(header.gid()), Ok)?)?,
+            absolute: raw.starts_with(b"/"),
+            uid: id(extensions.uid.map_or_else(|| header.uid(), Ok))?,
+            gid: id(extensions.gid.map_or_else(|| header.gid(), Ok))?,
             user: extensions.user.unwrap_or_else(|| name(header.username_bytes())),
             group: extensions.group.unwrap_or_else(|| name(header.groupname_bytes())),
             mtime: extensions.mtime.unwrap_or_else(|| i64::try_from(mtime).unwrap_or(i64::MAX)),

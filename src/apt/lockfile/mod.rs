@@ -22,6 +22,9 @@ pub struct Lock {
     /// Every package that a set names, sorted by name, version, architecture.
     #[serde(default)]
     pub package: Vec<LockedPackage>,
+    /// Every tarball of a recipe, sorted by name.
+    #[serde(default)]
+    pub tarball: Vec<LockedTarball>,
     /// Every archive, sorted by name.
     #[serde(default)]
     pub archive: Vec<LockedArchive>,
@@ -40,6 +43,11 @@ impl Lock {
     /// The archive `name`.
     pub fn archive(&self, name: &str) -> Option<&LockedArchive> {
         self.archive.iter().find(|archive| archive.name == name)
+    }
+
+    /// The tarball `name`.
+    pub fn tarball(&self, name: &str) -> Option<&LockedTarball> {
+        self.tarball.iter().find(|tarball| tarball.name == name)
     }
 
     /// The set that was resolved for exactly these recipes.
@@ -67,6 +75,20 @@ pub struct LockedPackage {
     /// Its size in bytes.
     pub size: u64,
     /// The hash of the .deb.
+    pub sha256: Sha256,
+}
+
+/// One tarball.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedTarball {
+    /// The name its recipe gives it.
+    pub name: String,
+    /// URL of record, as in the recipe.
+    pub url: String,
+    /// Its size in bytes, as it is downloaded.
+    pub size: u64,
+    /// The hash of the file, as in the recipe.
     pub sha256: Sha256,
 }
 
@@ -110,6 +132,9 @@ pub struct PackageSet {
     /// Whether it stands alone because nothing that fits contains the shorter prefix's set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
+    /// Whether the packages below it moved when it could not be resolved again: the pins are kept until it can.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unresolved: bool,
     /// The digest of what it was resolved from: what the recipes ask for and which archives they bring.
     pub request: Sha256,
     /// The packages, sorted by name and architecture, each with the reason it is there.

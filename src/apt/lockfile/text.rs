@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Lock, LockedPackage, SetMember, VERSION};
+use super::{Lock, LockedPackage, LockedTarball, SetMember, VERSION};
 use crate::digest::Sha256;
 
 const HEADING: &str = "\
@@ -91,6 +91,10 @@ impl Lock {
                 return fail(format!("package `{name}` has `{path}`, which is no path inside an archive"));
             }
         }
+        let names: BTreeSet<_> = self.tarball.iter().map(|tarball| tarball.name.as_str()).collect();
+        if names.len() != self.tarball.len() || archives.len() != self.archive.len() {
+            return fail("an archive or a tarball has two rows".to_owned());
+        }
         let rows: BTreeSet<_> =
             self.package.iter().map(|row| (&row.name, &row.version, &row.architecture)).collect();
         if rows.len() != self.package.len() {
@@ -118,6 +122,7 @@ impl Lock {
         self.package.retain(|row| named.contains(&(&row.name, &row.version, &row.architecture)));
         self.package.sort();
         self.package.dedup();
+        self.tarball.sort();
         self.archive.sort_by(|a, b| a.name.cmp(&b.name));
         self
     }
@@ -141,6 +146,17 @@ impl Lock {
             );
         }
         text.push_str("]\n");
+        if !self.tarball.is_empty() {
+            text.push_str("\ntarball = [\n");
+            for LockedTarball { name, url, size, sha256 } in &self.tarball {
+                let (name, url) = (quote(name), quote(url));
+                let _ = writeln!(
+                    text,
+                    "  {{ name = {name}, url = {url}, size = {size}, sha256 = \"{sha256}\" }},"
+                );
+            }
+            text.push_str("]\n");
+        }
         for archive in &self.archive {
             let _ = write!(
                 text,
@@ -167,6 +183,9 @@ impl Lock {
             let _ = write!(text, "\n[[set]]\nrecipes = {}\n", quote_list(&set.recipes));
             if set.alone {
                 text.push_str("alone = true\n");
+            }
+            if set.unresolved {
+                text.push_str("unresolved = true\n");
             }
             let _ = write!(text, "request = \"{}\"\npackages = [\n", set.request);
             for SetMember { name, version, architecture, reason, by } in &set.packages {
@@ -240,12 +259,20 @@ mod tests {
         let set = PackageSet {
             recipes: vec!["base".into(), "app".into()],
             alone: false,
+            unresolved: true,
             request: digest,
             packages: vec![member("b", "2:1~\"", Some("a")), member("a", "1", None)],
+        };
+        let tarball = |name: &str| LockedTarball {
+            name: name.into(),
+            url: format!("https://example.org/{name}-1.0.tar.gz?raw=\"1\""),
+            size: 7,
+            sha256: digest,
         };
         Lock {
             version: 0,
             package: vec![package("b", "2:1~\""), package("unused", "1"), package("a", "1")],
+            tarball: vec![tarball("tool"), tarball("extra")],
             archive: vec![archive],
             set: vec![set],
         }
@@ -277,6 +304,7 @@ mod tests {
             |lock: &mut Lock| lock.package[0].path = "https://example.org/a.deb".into(),
             |lock: &mut Lock| lock.package[0].archive = "other".into(),
             |lock: &mut Lock| lock.set[0].packages[0].version = "9".into(),
+            |lock: &mut Lock| lock.tarball[1].name = "extra".into(),
             |lock: &mut Lock| lock.version = 2,
         ]
         .into_iter()

@@ -17,6 +17,11 @@ impl Texts {
         Self(states.iter().map(|(name, state)| (name.clone(), state.indices.clone())).collect())
     }
 
+    /// The indices of one archive.
+    pub(super) fn take(mut self, archive: &str) -> Vec<SyncedIndex> {
+        self.0.remove(archive).unwrap_or_default()
+    }
+
     pub(super) fn and(mut self, other: Self) -> Self {
         for (name, indices) in other.0 {
             self.0.entry(name).or_default().extend(indices);

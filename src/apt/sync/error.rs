@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use crate::apt::locking::ControlFileError;
 use crate::apt::openpgp::{KeyringError, VerifyError};
 use crate::apt::release::ReleaseError;
 use crate::digest::Sha256;
@@ -39,6 +40,14 @@ pub enum SyncError {
         archive: String,
         /// The suite.
         suite: String,
+    },
+    /// The archive no longer lists a locked package, and nobody has its .deb to read what it needs.
+    #[error("archive `{archive}` no longer lists what is locked from it: {source}")]
+    Control {
+        /// The archive.
+        archive: String,
+        /// Why the .deb cannot be read.
+        source: Box<ControlFileError>,
     },
     /// The store failed, or the user stopped the run.
     #[error(transparent)]
@@ -77,6 +86,27 @@ pub enum SuiteError {
         suite: String,
         /// `Codename` found.
         codename: String,
+    },
+    /// Nothing that is signed says which suite it is: another one of the same maker could stand in its place.
+    #[error(
+        "its signed Release file has neither `Suite` nor `Codename`, so nothing says that it is `{expected}`; \
+         whoever runs the archive has to add one"
+    )]
+    Nameless {
+        /// The suite asked for.
+        expected: String,
+    },
+    /// It is made for another release than the image's base.
+    #[error(
+        "it is for another release: its signed Release file has `{field}: {found}`, the base is `{expected}`"
+    )]
+    OtherBase {
+        /// The base's release.
+        expected: String,
+        /// The field that says so.
+        field: &'static str,
+        /// What it says.
+        found: String,
     },
     /// It has no packages for the architecture.
     #[error("it has no architecture `{expected}`, only {}", .found.join(", "))]
@@ -159,6 +189,16 @@ pub enum SuiteError {
         path: String,
         /// The size listed.
         expected: u64,
+    },
+    /// An index of which only the compressed form is listed unpacks to more than any real one.
+    #[error(
+        "`{path}` unpacks to more than {limit} bytes, and the Release file does not list it uncompressed"
+    )]
+    Unlisted {
+        /// The index.
+        path: String,
+        /// The most that it may unpack to.
+        limit: u64,
     },
     /// An index cannot be decompressed.
     #[error("`{path}` cannot be decompressed: {reason}")]

@@ -14,6 +14,13 @@ use crate::store::Kind;
 /// The largest index, compressed or not, that is fetched or unpacked, in bytes. Debian's main has 57 MB.
 const INDEX_LIMIT: u64 = 1 << 30;
 
+/// Bytes that one compressed byte may stand for where the Release file lists no uncompressed index, above
+/// [`FREE_EXPANSION`]. Debian's reach about 8.
+const EXPANSION: u64 = 100;
+
+/// Bytes that any such index may unpack to.
+const FREE_EXPANSION: u64 = 16 << 20;
+
 /// The most memory that decompressing may take, in bytes. `xz -9` needs 65 MiB.
 const MEMORY_LIMIT: u64 = 256 << 20;
 
@@ -62,10 +69,13 @@ impl Work<'_> {
     /// The index at `path`, in the best compression that the Release file lists and a place has.
     fn index(&self, release: &Release, path: &str, places: &[Candidate]) -> Result<String, SuiteError> {
         let not_listed = || SuiteError::NotListed { path: path.to_owned() };
-        let whole = *release.files.get(path).ok_or_else(not_listed)?;
-        check_size(path, whole)?;
-        if whole.size == 0 {
-            return Ok(String::new());
+        // Some archives list compressed indices only: their hash vouches for what they unpack to.
+        let whole = release.files.get(path).copied();
+        if let Some(whole) = whole {
+            check_size(path, whole)?;
+            if whole.size == 0 {
+                return Ok(String::new());
+            }
         }
         let mut first_failure = None;
         for (compression, suffix) in Compression::ALL {
@@ -73,7 +83,15 @@ impl Work<'_> {
             let Some(listed) = release.files.get(&name).copied() else { continue };
             check_size(&name, listed)?;
             match self.fetch_index(release, &name, listed, places) {
-                Ok(file) => return unpack(&file, compression, &name, path, whole),
+                Ok(file) => {
+                    let text = unpack(&file, compression, &name, path, whole)?;
+                    let mut files = self.files.borrow_mut();
+                    files.push((format!("dists/{}/{name}", self.suite), listed.sha256));
+                    if release.acquire_by_hash {
+                        files.push((by_hash(self.suite, &name, listed.sha256), listed.sha256));
+                    }
+                    return Ok(text);
+                }
                 // The store or the user: another compression does not help.
                 Err(error @ (FetchError::Store(_) | FetchError::Cancelled)) => return Err(error.into()),
                 Err(error) => first_failure = first_failure.or(Some(error)),
@@ -90,8 +108,7 @@ impl Work<'_> {
         places: &[Candidate],
     ) -> Result<std::path::PathBuf, FetchError> {
         let suite = self.suite;
-        let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let by_hash = format!("dists/{suite}/{directory}/by-hash/SHA256/{}", listed.sha256);
+        let by_hash = by_hash(suite, name, listed.sha256);
         let by_name = format!("dists/{suite}/{name}");
         let source =
             |place: &Candidate, path: &str| Source { candidate: place.clone(), path: path.to_owned() };
@@ -114,6 +131,12 @@ impl Work<'_> {
     }
 }
 
+/// Where an index is by its hash.
+fn by_hash(suite: &str, name: &str, sha256: Sha256) -> String {
+    let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+    format!("dists/{suite}/{directory}/by-hash/SHA256/{sha256}")
+}
+
 fn check_size(path: &str, listed: Listed) -> Result<(), SuiteError> {
     if listed.size > INDEX_LIMIT {
         let (path, limit, found) = (path.to_owned(), INDEX_LIMIT, listed.size);
@@ -128,11 +151,19 @@ fn unpack(
     compression: Compression,
     name: &str,
     path: &str,
-    whole: Listed,
+    whole: Option<Listed>,
 ) -> Result<String, SuiteError> {
     let broken =
         |error: io::Error| SuiteError::Compression { path: name.to_owned(), reason: error.to_string() };
-    let input = BufReader::with_capacity(1 << 18, File::open(file).map_err(broken)?);
+    let opened = File::open(file).map_err(broken)?;
+    let most = match whole {
+        Some(whole) => whole.size,
+        None => {
+            let compressed = opened.metadata().map_err(broken)?.len();
+            compressed.saturating_mul(EXPANSION).clamp(FREE_EXPANSION, INDEX_LIMIT)
+        }
+    };
+    let input = BufReader::with_capacity(1 << 18, opened);
     let reader: Box<dyn Read> = match compression {
         Compression::None => Box::new(input),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
@@ -143,19 +174,24 @@ fn unpack(
             Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
         }
     };
-    let bytes = read_at_most(reader, whole.size + 1).map_err(broken)?;
-    if bytes.len() as u64 > whole.size {
-        return Err(SuiteError::Bomb { path: name.to_owned(), expected: whole.size });
-    }
-    let found = Sha256::of(&bytes);
-    if found != whole.sha256 {
-        return Err(SuiteError::Unpacked {
-            path: path.to_owned(),
-            expected: whole.sha256,
-            expected_size: whole.size,
-            found,
-            found_size: bytes.len() as u64,
+    let bytes = read_at_most(reader, whole.is_some(), most + 1).map_err(broken)?;
+    if bytes.len() as u64 > most {
+        return Err(match whole {
+            Some(_) => SuiteError::Bomb { path: name.to_owned(), expected: most },
+            None => SuiteError::Unlisted { path: name.to_owned(), limit: most },
         });
+    }
+    if let Some(whole) = whole {
+        let found = Sha256::of(&bytes);
+        if found != whole.sha256 {
+            return Err(SuiteError::Unpacked {
+                path: path.to_owned(),
+                expected: whole.sha256,
+                expected_size: whole.size,
+                found,
+                found_size: bytes.len() as u64,
+            });
+        }
     }
     String::from_utf8(bytes).map_err(|error| SuiteError::NotText {
         path: path.to_owned(),
@@ -164,10 +200,12 @@ fn unpack(
 }
 
 /// The first `limit` bytes of `reader`; what follows is not even looked at.
-fn read_at_most(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+fn read_at_most(reader: impl Read, exact: bool, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // `INDEX_LIMIT` keeps this reservation within reason.
-    bytes.reserve_exact(usize::try_from(limit).unwrap_or(0));
+    if exact {
+        // `INDEX_LIMIT` keeps this reservation within reason.
+        bytes.reserve_exact(usize::try_from(limit).unwrap_or(0));
+    }
     reader.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -204,6 +242,6 @@ mod tests {
                 Ok(bytes.len())
             }
         }
-        assert_eq!(read_at_most(Bomb(0), 1001).unwrap().len(), 1001);
+        assert_eq!(read_at_most(Bomb(0), true, 1001).unwrap().len(), 1001);
     }
 }

@@ -3,15 +3,18 @@
 
 mod problem;
 
+use std::collections::BTreeMap;
+
 pub use problem::{ComposeError, ComposeProblem};
 
 use super::accounts::{AccountFile, Accounts, AccountsError};
 use super::contents::NewContents;
 use super::packaged;
 use super::place;
+use super::tarball::{self, Selected};
 use super::units::{self, Units};
 use crate::model::image::Mount;
-use crate::model::recipe::{Directory, Link};
+use crate::model::recipe::{Directory, Link, Tarball};
 use crate::model::{EvaluatedRecipe, Recipe, RenderedFile};
 use crate::tree::{Kind, Node, Tree, TreePath};
 
@@ -26,7 +29,10 @@ const FORBIDDEN: [(&str, &str); 7] = [
     ("etc/vzdump", "below `/etc/vzdump`, where the container's configuration is"),
 ];
 
-/// Applies one recipe to the tree of its packages. `epoch` is the time of all that is made, in seconds since 1970.
+/// Most problems that are told of one tarball.
+const MAX_OF_A_TARBALL: usize = 5;
+
+/// Applies one recipe to the tree of its packages. `tarballs` are read already, by name; `epoch` is the time of all that is made, in seconds since 1970.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
@@ -34,6 +40,7 @@ pub fn apply(
     tree: Tree,
     contents: &mut NewContents<'_>,
     evaluated: &EvaluatedRecipe,
+    tarballs: &BTreeMap<String, Tree>,
     epoch: i64,
 ) -> Result<Tree, ComposeError> {
     let recipe = &evaluated.recipe;
@@ -58,6 +65,12 @@ pub fn apply(
             let path = composer.mount_point(&state.path)?;
             composer.directory(path, &state.owner, &state.group, state.mode)
         });
+    }
+    for tarball in &recipe.tarballs {
+        match tarballs.get(&tarball.name) {
+            Some(tree) => composer.tarball(recipe, tarball, tree),
+            None => composer.problems.push(ComposeProblem::NoTarball(tarball.name.clone())),
+        }
     }
     for file in &evaluated.files {
         composer.attempt(|composer| composer.file(recipe, file));
@@ -211,6 +224,71 @@ impl Composer<'_, '_> {
                 place::put(&mut self.tree, path, node, self.epoch);
             }
         }
+        Ok(())
+    }
+
+    /// Puts what the recipe takes of a tarball below its directory.
+    fn tarball(&mut self, recipe: &Recipe, tarball: &Tarball, tree: &Tree) {
+        let name = || tarball.name.clone();
+        let selected = match tarball::select(tree, tarball) {
+            Ok(selected) => selected,
+            Err(problems) => {
+                let problems = problems.into_iter();
+                self.problems.extend(problems.map(|source| ComposeProblem::Tarball { name: name(), source }));
+                return;
+            }
+        };
+        let before = self.problems.len();
+        self.attempt(|composer| {
+            let path = composer.place(recipe, &tarball.path)?;
+            composer.ids(&path, &tarball.owner, &tarball.group)?;
+            match composer.tree.get(&path) {
+                Some(node) if node.is_directory() => Ok(()),
+                Some(_) => Err(ComposeProblem::NotDirectory { path }),
+                None => composer.directory(path, &tarball.owner, &tarball.group, 0o755),
+            }
+        });
+        if self.problems.len() > before {
+            // The same would be said of every entry.
+            return;
+        }
+        for entry in selected {
+            self.attempt(|composer| composer.tarball_entry(recipe, tarball, entry));
+        }
+        let count = self.problems.len() - before;
+        if count > MAX_OF_A_TARBALL {
+            self.problems.truncate(before + MAX_OF_A_TARBALL);
+            self.problems
+                .push(ComposeProblem::MoreOfTarball { name: name(), count: count - MAX_OF_A_TARBALL });
+        }
+    }
+
+    fn tarball_entry(
+        &mut self,
+        recipe: &Recipe,
+        tarball: &Tarball,
+        entry: Selected,
+    ) -> Result<(), ComposeProblem> {
+        let Selected { path, node, owner, group } = entry;
+        let joined = tarball.path.join(path.as_bytes());
+        let path = joined.map_err(|_| ComposeProblem::Forbidden { path, place: "so deep".to_owned() })?;
+        let path = self.place(recipe, &path)?;
+        if node.is_directory() && self.tree.get(&path).is_some_and(Node::is_directory) {
+            return Ok(());
+        }
+        let (uid, gid) = self.ids(&path, &owner, &group)?;
+        self.may_take(&path, false, |_| false).map_err(|problem| {
+            let occupied =
+                |path, package| ComposeProblem::Occupied { name: tarball.name.clone(), path, package };
+            match problem {
+                ComposeProblem::Exists { path, package } => occupied(path, package),
+                ComposeProblem::Packaged { path, package } => occupied(path, Some(package)),
+                ComposeProblem::IsDirectory { path } => occupied(path, None),
+                other => other,
+            }
+        })?;
+        let mtime = self.epoch;
+        place::put(&mut self.tree, path, Node { mtime, ..node }.owned_by(uid, gid), mtime);
         Ok(())
     }
 

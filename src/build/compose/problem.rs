@@ -59,6 +59,38 @@ pub enum ComposeProblem {
         /// Why.
         source: PlaceError,
     },
+    /// A tarball does not have what the recipe asks of it.
+    #[error("tarball `{name}`: {source}")]
+    Tarball {
+        /// The tarball.
+        name: String,
+        /// What does not fit.
+        source: crate::build::tarball::SelectProblem,
+    },
+    /// A tarball was not read.
+    #[error("tarball `{0}` is not there")]
+    NoTarball(String),
+    /// A tarball has what is in the image already.
+    #[error(
+        "tarball `{name}` has `{path}`, which exists already{}: leave it out with `only`, or unpack elsewhere",
+        of_package(.package)
+    )]
+    Occupied {
+        /// The tarball.
+        name: String,
+        /// The entry.
+        path: TreePath,
+        /// The package that ships it.
+        package: Option<String>,
+    },
+    /// A tarball has more problems than are told.
+    #[error("tarball `{name}`: {count} more entries cannot be put into the image")]
+    MoreOfTarball {
+        /// The tarball.
+        name: String,
+        /// How many.
+        count: usize,
+    },
     /// A mount or state has to be named by its real path.
     #[error("`{path}` leads through a symbolic link to `{real}`: write that")]
     ThroughLink {

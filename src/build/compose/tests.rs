@@ -46,6 +46,7 @@ fn recipe() -> Recipe {
         groups: vec![],
         users: vec![],
         directories: vec![],
+        tarballs: vec![],
         files: vec![],
         links: vec![],
         units: Default::default(),
@@ -113,9 +114,14 @@ fn a_recipe_is_put_into_the_tree() {
         ..file("lib/systemd/system/own@.service", false)
     };
     let files = vec![unit, file("etc/tool.conf", true), file("etc/made-by-script", true)];
-    let after =
-        apply(before.clone(), &mut contents, &EvaluatedRecipe { recipe: recipe.clone(), files }, EPOCH)
-            .unwrap();
+    let after = apply(
+        before.clone(),
+        &mut contents,
+        &EvaluatedRecipe { recipe: recipe.clone(), files },
+        &BTreeMap::new(),
+        EPOCH,
+    )
+    .unwrap();
     insta::assert_snapshot!(changes(&before, &after), @"
     - /etc/systemd/system/multi-user.target.wants/extra.service
     + /etc/group 644 0:0 @1700000000 37 bytes
@@ -139,7 +145,10 @@ fn a_recipe_is_put_into_the_tree() {
 
     // Once more changes nothing even with what is there already.
     let again = EvaluatedRecipe { recipe: Recipe { ..recipe }, files: vec![] };
-    assert_eq!(changes(&after, &apply(after.clone(), &mut contents, &again, EPOCH + 1).unwrap()), "");
+    assert_eq!(
+        changes(&after, &apply(after.clone(), &mut contents, &again, &BTreeMap::new(), EPOCH + 1).unwrap()),
+        ""
+    );
 }
 
 #[test]
@@ -173,7 +182,8 @@ fn everything_wrong_is_told_at_once() {
         file("var/run/x", false),
         file("etc/vzdump/pct.conf", false),
     ];
-    let error = apply(before, &mut contents, &EvaluatedRecipe { recipe, files }, EPOCH).unwrap_err();
+    let error = apply(before, &mut contents, &EvaluatedRecipe { recipe, files }, &BTreeMap::new(), EPOCH)
+        .unwrap_err();
     insta::assert_snapshot!(error, @"
     recipe `app` cannot be applied:
       group id 0 is pinned for `thief`, but the image gives it to `root`: pin another id
@@ -218,5 +228,94 @@ fn mounts_get_an_empty_directory() {
       `/var/lib/full` becomes a mount, which would hide what the image has there: `/var/lib/full/packaged`
       `/lib/x` leads through a symbolic link to `/usr/lib/x`: write that
       `/etc/passwd/x`: `/etc/passwd` is not a directory
+    ");
+}
+
+#[test]
+fn a_tarball_is_put_below_its_directory_and_over_nothing() {
+    use crate::model::recipe::TarballEntry;
+    let (before, below) = system();
+    let mut contents = NewContents::over(&below);
+    let x = contents.add("x");
+    let members: Tree = [
+        ("t/bin/run", Node::file(x, 0o700, 0)),
+        ("t/bin/again", Node::symlink("run", 0)),
+        ("t/data", Node::directory(0o700, 0)),
+        ("t/data/x", Node::file(x, 0o600, 0)),
+    ]
+    .into_iter()
+    .map(|(at, node)| (path(at), node))
+    .collect();
+    let mut recipe = recipe();
+    recipe.state = vec![];
+    let tarball = |at: &str| Tarball {
+        name: "t".into(),
+        url: "https://example.org/t.tar".into(),
+        sha256: crate::digest::Sha256::of(""),
+        path: path(at),
+        strip: 1,
+        only: vec![],
+        owner: "root".into(),
+        group: "root".into(),
+        set: vec![TarballEntry {
+            path: path("data/x"),
+            owner: "root".into(),
+            group: "root".into(),
+            mode: Some(0o440),
+        }],
+    };
+    // A directory that a package made stays as it is, and links above are followed.
+    recipe.tarballs = vec![tarball("usr")];
+    let tarballs = BTreeMap::from([("t".to_owned(), members)]);
+    let evaluated = |recipe: &Recipe, files| EvaluatedRecipe { recipe: recipe.clone(), files };
+    let after = apply(before.clone(), &mut contents, &evaluated(&recipe, vec![]), &tarballs, EPOCH).unwrap();
+    insta::assert_snapshot!(changes(&before, &after), @"
+    + /usr/bin/again 777 0:0 @1700000000 -> run
+    + /usr/bin/run 755 0:0 @1700000000 1 bytes
+    + /usr/data 755 0:0 @1700000000 Directory
+    + /usr/data/x 440 0:0 @1700000000 1 bytes
+    ");
+    // Files of the recipe come after it, and say so when they mean it.
+    let over = |replace| vec![file("usr/data/x", replace)];
+    let after =
+        apply(before.clone(), &mut contents, &evaluated(&recipe, over(true)), &tarballs, EPOCH).unwrap();
+    assert_eq!(after[&path("usr/data/x")].mode, 0o644);
+    let error = apply(before.clone(), &mut contents, &evaluated(&recipe, over(false)), &tarballs, EPOCH);
+    insta::assert_snapshot!(error.unwrap_err(), @"
+    recipe `app` cannot be applied:
+      `/usr/data/x` exists already: add `replace = true` if that is meant
+    ");
+
+    let mut occupied = tarballs["t"].clone();
+    occupied.insert(path("t/bin/tool"), Node::file(x, 0o755, 0));
+    occupied.insert(path("t/bin/alias"), Node::symlink("run", 0));
+    occupied.insert(path("t/lib"), Node::file(x, 0o644, 0));
+    for name in ["a", "b", "c", "d"] {
+        occupied.insert(path(&format!("t/bin/tool/{name}")), Node::file(x, 0o755, 0));
+    }
+    let owner = |owner: &str| Tarball { owner: owner.into(), ..tarball("usr") };
+    recipe.tarballs = vec![
+        owner("nobody-known"),
+        tarball("usr"),
+        Tarball { only: vec![path("data/y")], ..tarball("opt") },
+        tarball("etc/tool.conf"),
+        tarball("tmp/x"),
+        Tarball { name: "u".into(), ..tarball("opt") },
+    ];
+    let tarballs = BTreeMap::from([("t".to_owned(), occupied)]);
+    let error = apply(before, &mut contents, &evaluated(&recipe, vec![]), &tarballs, EPOCH).unwrap_err();
+    insta::assert_snapshot!(error, @"
+    recipe `app` cannot be applied:
+      `/usr`: there is no user `nobody-known` in the image: declare it in the recipe
+      tarball `t` has `/usr/bin/alias`, which exists already from package `tool`: leave it out with `only`, or unpack elsewhere
+      tarball `t` has `/usr/bin/tool`, which exists already from package `tool`: leave it out with `only`, or unpack elsewhere
+      `/usr/bin/tool/a`: `/usr/bin/tool` is not a directory
+      `/usr/bin/tool/b`: `/usr/bin/tool` is not a directory
+      `/usr/bin/tool/c`: `/usr/bin/tool` is not a directory
+      tarball `t`: 2 more entries cannot be put into the image
+      tarball `t`: `only` names `data/y`, which it does not have; is it `data/x`?
+      `/etc/tool.conf` is not a directory in the image
+      `/tmp/x`: nothing of an image can be below `/tmp`, which is empty at each start
+      tarball `u` is not there
     ");
 }

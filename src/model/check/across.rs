@@ -102,29 +102,44 @@ fn state(images: &[ImageDraft], problems: &mut Diagnostics) {
     }
 }
 
+/// Names of archives and tarballs, which the lock and mirrors go by, and what the site says of them.
 fn archives(site: &SiteDraft, recipes: &BTreeMap<String, RecipeDraft>, problems: &mut Diagnostics) {
-    let mut seen: BTreeMap<&str, (&str, &Place)> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, (&str, &str, &Place)> = BTreeMap::new();
     for (recipe, draft) in recipes {
-        for (name, place) in &draft.archives {
-            if let Some((other, first)) = seen.insert(name, (recipe, place)) {
-                problems
-                    .error(
-                        place,
-                        format!("the recipes `{other}` and `{recipe}` both declare the archive `{name}`"),
-                    )
-                    .related(first, format!("in `{other}`"))
-                    .help("the lock has one entry for each archive: give one another name, or leave it out");
-            }
+        let archives = draft.archives.iter().map(|(name, place)| ("archive", name, place));
+        let tarballs = draft.tarballs.iter().map(|(name, place)| ("tarball", name, place));
+        for (what, name, place) in archives.chain(tarballs) {
+            let Some((kind, other, first)) = seen.insert(name, (what, recipe, place)) else { continue };
+            let message = match kind == what {
+                true if other == recipe => {
+                    format!("the recipe `{recipe}` declares the {what} `{name}` twice")
+                }
+                true => format!("the recipes `{other}` and `{recipe}` both declare the {what} `{name}`"),
+                false => format!("`{name}` is the name of an archive and of a tarball"),
+            };
+            problems.error(place, message).related(first, format!("in `{other}`")).help(match kind == what {
+                true => {
+                    format!("the lock has one entry for each {what}: give one another name, or leave it out")
+                }
+                false => "mirrors go by these names: give one another".to_owned(),
+            });
         }
     }
-    for (name, place) in &site.mirrors {
-        if seen.is_empty() || seen.contains_key(name.as_str()) {
+    let archive = |name: &&&str| seen.get(**name).is_some_and(|(what, ..)| *what == "archive");
+    let only: Vec<&str> = seen.keys().filter(archive).copied().collect();
+    let all: Vec<&str> = seen.keys().copied().collect();
+    let named = site.mirrors.iter().map(|entry| (entry, &all));
+    for ((name, place), known) in named.chain(site.archives.iter().map(|entry| (entry, &only))) {
+        if known.is_empty() || known.contains(&name.as_str()) {
             continue;
         }
         let problem = problems.error(place, format!("no recipe has an archive `{name}`"));
-        match words::nearest(name, seen.keys().copied()) {
+        match words::nearest(name, known.iter().copied()) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
-            None => problem.help(format!("archives here: {}", words::list(seen.keys().copied()))),
+            None if all.contains(&name.as_str()) => problem.help(format!(
+                "it is a tarball: name a mirror of it in `[mirrors]`, as `{name} = [\"https://…\"]`"
+            )),
+            None => problem.help(format!("archives here: {}", words::list(known.iter().copied()))),
         };
     }
 }

@@ -79,18 +79,24 @@ fn suites(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
     let (Some(release), Some(place)) = (&base.recipe.release, &base.release) else { return };
     for (draft, _) in recipes {
         for (suite, at) in &draft.suites {
-            let fits = suite
+            let own = suite
                 .strip_prefix(release.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-            if !fits {
-                let problem =
-                    problems.error(at, format!("the suite `{suite}` is not one of the release `{release}`"));
-                problem.related(place, "the base's release");
-                match suite.split_once('-') {
-                    Some((_, rest)) => problem.help(format!("write `{release}-{rest}` or `{release}`")),
-                    None => problem.help(format!("write `{release}` or `{release}-…`")),
-                };
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-') || rest.starts_with('/'));
+            // Somebody else's suite may have a name of its own; what it is for, its signed Release may say.
+            let first = suite.split(['-', '/']).next().unwrap_or_default();
+            let elsewhere = draft.recipe.release.is_none()
+                && words::release_of(suite).is_none()
+                && words::nearest(first, [release.as_str()]).is_none();
+            if own || elsewhere {
+                continue;
             }
+            let problem =
+                problems.error(at, format!("the suite `{suite}` is not one of the release `{release}`"));
+            problem.related(place, "the base's release");
+            match suite.split_once('-') {
+                Some((_, rest)) => problem.help(format!("write `{release}-{rest}` or `{release}`")),
+                None => problem.help(format!("write `{release}` or `{release}-…`")),
+            };
         }
     }
 }
@@ -159,7 +165,7 @@ fn paths(recipes: &Recipes<'_>, mounts: &[PlacedMount], problems: &mut Diagnosti
     for claim in recipes.iter().flat_map(|(draft, _)| &draft.claims) {
         let first = made.entry(&claim.path).or_insert(claim);
         let same = matches!((&first.made, &claim.made), (Made::Directory(a), Made::Directory(b)) if a == b);
-        if std::ptr::eq(*first, claim) {
+        if std::ptr::eq(*first, claim) || unpacked_into(&first.made, &claim.made) {
             continue;
         }
         if !same || first.place.file == claim.place.file {
@@ -199,11 +205,18 @@ fn paths(recipes: &Recipes<'_>, mounts: &[PlacedMount], problems: &mut Diagnosti
                     .related(&placed.place, "mounted here")
                     .help(match claim.made {
                         Made::Directory(_) => "have a unit make it when it starts, where it is absent",
+                        Made::Tarball => "unpack it elsewhere, as below `/usr/lib` or `/opt`",
                         _ => "ship it elsewhere, as below `/usr/share`, and have a unit copy it where it is absent",
                     });
             }
         }
     }
+}
+
+/// Whether one of two claims on a path is a tarball's, which only needs it to be a directory.
+fn unpacked_into(first: &Made, second: &Made) -> bool {
+    let directory = |made: &Made| matches!(made, Made::Directory(_) | Made::Tarball);
+    directory(first) && directory(second) && (*first == Made::Tarball || *second == Made::Tarball)
 }
 
 fn units(recipes: &Recipes<'_>, problems: &mut Diagnostics) {

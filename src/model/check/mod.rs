@@ -13,6 +13,7 @@ pub mod mounts;
 pub mod recipe;
 pub mod service;
 pub mod site;
+pub mod tarball;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::accounts::{self, Account, Mention};
-use super::{Scope, archive, files, mounts, service};
+use super::{Scope, archive, files, mounts, service, tarball};
 use crate::model::recipe::{Directory, Link, Packages, Recipe, State, Units};
 use crate::model::source::{Place, SourceFile};
 use crate::model::syntax::recipe::RawRecipe;
@@ -27,6 +27,8 @@ pub struct RecipeDraft {
     pub release: Option<Place>,
     /// Where each archive's name stands.
     pub archives: BTreeMap<String, Place>,
+    /// Names of tarballs and where they stand.
+    pub tarballs: Vec<(String, Place)>,
     /// Suites and where they stand.
     pub suites: Vec<(String, Place)>,
     /// Declared groups and users.
@@ -65,6 +67,8 @@ pub enum Made {
     Link,
     /// A mount point for state.
     State,
+    /// A directory that a tarball is unpacked into.
+    Tarball,
 }
 
 impl Made {
@@ -83,6 +87,7 @@ impl Made {
             Self::File => "file",
             Self::Link => "link",
             Self::State => "state directory",
+            Self::Tarball => "directory for a tarball",
         }
     }
 }
@@ -143,6 +148,9 @@ pub fn check(
         draft.claims.push(Claim { path: directory.path.clone(), place, made });
         draft.recipe.directories.push(directory);
     }
+    for at in &raw.tarball.0 {
+        tarball::tarball(&mut scope, at, &mut draft);
+    }
     for at in &raw.file.0 {
         files::file(&mut scope, root, at, &mut draft);
     }
@@ -193,6 +201,7 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
             groups: Vec::new(),
             users: Vec::new(),
             directories: Vec::new(),
+            tarballs: Vec::new(),
             files: Vec::new(),
             links: Vec::new(),
             units: Units::default(),
@@ -204,6 +213,7 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
         file: file.clone(),
         release: None,
         archives: BTreeMap::new(),
+        tarballs: Vec::new(),
         suites: Vec::new(),
         accounts: Vec::new(),
         mentions: Vec::new(),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
-use super::Scope;
-use crate::model::site::{Directories, Network, Node, Site};
+use super::{Scope, archive};
+use crate::model::site::{Directories, Network, Node, Site, SiteArchive};
 use crate::model::source::{Place, SourceFile};
 use crate::model::syntax::site::{RawNetwork, RawSite};
 use crate::model::syntax::{At, List, Required};
@@ -29,6 +30,8 @@ pub struct SiteDraft {
     pub state: Option<String>,
     /// Archive names of mirrors, for dangling ones.
     pub mirrors: Vec<(String, Place)>,
+    /// Archive names of the site's own copies, for dangling ones.
+    pub archives: Vec<(String, Place)>,
 }
 
 /// The bits of an address that name the network.
@@ -42,7 +45,7 @@ pub fn contains((network, prefix): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
 }
 
 /// Checks the site.
-pub fn check(file: &SourceFile, raw: &RawSite, problems: &mut Diagnostics) -> SiteDraft {
+pub fn check(root: &Path, file: &SourceFile, raw: &RawSite, problems: &mut Diagnostics) -> SiteDraft {
     let mut scope = Scope::new(file, problems);
     let domain = text(&mut scope, &raw.domain, words::domain);
     let mut draft = SiteDraft { domain, ..SiteDraft::default() };
@@ -80,6 +83,15 @@ pub fn check(file: &SourceFile, raw: &RawSite, problems: &mut Diagnostics) -> Si
         }
     }
     let mirrors = mirrors(&mut scope, raw, &mut draft);
+    let archives: BTreeMap<String, SiteArchive> = raw
+        .archive
+        .0
+        .iter()
+        .filter_map(|(name, at)| {
+            draft.archives.push((name.value.clone(), scope.place(name)));
+            Some((name.value.clone(), archive::site_archive(&mut scope, root, at)?))
+        })
+        .collect();
     let failed = scope.failed;
     let whole = || {
         Some(Site {
@@ -89,6 +101,7 @@ pub fn check(file: &SourceFile, raw: &RawSite, problems: &mut Diagnostics) -> Si
             node: node?,
             directories: Directories { media: draft.media.clone()?, state: draft.state.clone()? },
             mirrors,
+            archives,
         })
     };
     draft.site = whole().filter(|_| !failed);
@@ -256,7 +269,7 @@ fn mirrors(scope: &mut Scope<'_>, raw: &RawSite, draft: &mut SiteDraft) -> BTree
         draft.mirrors.push((name.value.clone(), scope.place(name)));
         scope.unique(&uris.value);
         let good: Vec<String> =
-            uris.value.iter().filter_map(|at| scope.take(&at.span, words::archive_uri(&at.value))).collect();
+            uris.value.iter().filter_map(|at| scope.take(&at.span, words::mirror_uri(&at.value))).collect();
         found.insert(name.value.clone(), good);
     }
     found

@@ -19,6 +19,8 @@ table! {
         user: List<RawUser> = "user",
         /// Directories to make.
         directory: List<RawDirectory> = "directory",
+        /// Tarballs to unpack, pinned by URL and hash.
+        tarball: List<RawTarball> = "tarball",
         /// Files to write.
         file: List<RawFile> = "file",
         /// Symbolic links to make.
@@ -37,7 +39,7 @@ table! {
     RawArchive {
         /// URI of record, http or https. `{timestamp}` stands for the lock's time as YYYYMMDDTHHMMSSZ.
         uri: Required<String> = "uri" ; { "pattern": "^https?://" },
-        /// Suites below `dists/`: the base recipe's release, or `<release>-…`.
+        /// Suites below `dists/`: of the base's release (`trixie`, `trixie-…`), or with a name that is of no release.
         suites: Required<TextList> = "suites",
         /// Components of each suite.
         components: Required<TextList> = "components",
@@ -45,6 +47,46 @@ table! {
         keys: Required<TextList> = "keys",
         /// Fingerprints of the primary keys that may sign, 40 or 64 hex digits; blanks between them are ignored.
         fingerprints: Required<TextList> = "fingerprints",
+        /// Further places of .debs that the archive itself may have dropped: URIs with `{name}`, `{version}`, `{upstream}`, `{architecture}` and `{file}`.
+        places: List<String> = "places" ; { "uniqueItems": true },
+    }
+}
+
+table! {
+    /// A tarball to unpack: plain, or compressed with gzip, xz or zstd.
+    RawTarball {
+        /// The name that the lock and mirrors use; no two tarballs and archives of a project may share one.
+        name: Required<String> = "name",
+        /// URL of record, http or https.
+        url: Required<String> = "url" ; { "pattern": "^https?://" },
+        /// SHA-256 of the file as it is downloaded.
+        sha256: Required<String> = "sha256" ; { "pattern": "^[0-9a-fA-F]{64}$" },
+        /// Directory to unpack into; made when it is not there.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// Leading components that each member's name loses; members with no more than that are left out. Default: 0.
+        strip: Optional<i64> = "strip" ; { "default": 0, "minimum": 0, "maximum": 64 },
+        /// What to take, by names after `strip`: files, or directories with everything below. Default: everything.
+        only: List<String> = "only" ; { "uniqueItems": true },
+        /// Owner of everything, by name. Default: root.
+        owner: Optional<String> = "owner" ; { "default": "root" },
+        /// Group of everything, by name. Default: the owner's primary group.
+        group: Optional<String> = "group",
+        /// Entries with an owner, group or mode of their own.
+        set: List<RawTarballEntry> = "set",
+    }
+}
+
+table! {
+    /// One entry of a tarball that is not as the others.
+    RawTarballEntry {
+        /// Its name after `strip`.
+        path: Required<String> = "path",
+        /// Owner by name. Default: the tarball's.
+        owner: Optional<String> = "owner",
+        /// Group by name. Default: the owner's primary group, or the tarball's group.
+        group: Optional<String> = "group",
+        /// Permission bits as a string of octal digits. Default: `"0755"` for directories and for files that somebody may run, `"0644"` for others.
+        mode: Optional<Mode> = "mode",
     }
 }
 

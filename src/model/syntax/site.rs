@@ -1,6 +1,6 @@
 //! `images/site.toml` as written.
 
-use super::{Named, Optional, Required, table};
+use super::{List, Named, Optional, Required, table};
 
 table! {
     /// The site: what all images of a project share.
@@ -15,8 +15,22 @@ table! {
         node: Required<RawNode> = "node",
         /// Directories of the node.
         directories: Required<RawDirectories> = "directories",
-        /// URIs to ask before an archive's URI of record, by archive name.
+        /// URIs to ask before an archive's URI of record, by the name of an archive or a tarball.
         mirrors: Named<super::recipe::TextList> = "mirrors",
+        /// What the site has in an archive's place, by archive name.
+        archive: Named<RawSiteArchive> = "archive",
+    }
+}
+
+table! {
+    /// The site's own copy of an archive.
+    RawSiteArchive {
+        /// Its URI: http, https or file.
+        uri: Required<String> = "uri" ; { "pattern": "^(https?|file)://" },
+        /// Files below `images/keys/` with OpenPGP certificates, when the site signs its copy itself.
+        keys: List<String> = "keys" ; { "uniqueItems": true },
+        /// Fingerprints of the primary keys that may sign it, 40 or 64 hex digits; blanks between them are ignored.
+        fingerprints: List<String> = "fingerprints" ; { "uniqueItems": true },
     }
 }
 

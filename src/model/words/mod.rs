@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 mod paths;
+mod uris;
 mod values;
 
 pub use paths::{absolute, mountable, relative};
+pub use uris::{PLACEHOLDERS, mirror_uri, place_uri, release_of, tarball_url};
 pub use values::{fingerprint, mac, mode, size};
 
 /// Why a text is not what it should be, and what to write instead.
