@@ -14,6 +14,7 @@ use crate::apt::lockfile::{Lock, LockedPackage};
 use crate::artifact::ResultDirectory;
 use crate::commands::{self, Built, CommandError, Done, LayerState, Locked, Presence, Session, Verified};
 use crate::model::image::{Address, Image};
+use crate::model::probe::Service;
 
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(value);
@@ -154,13 +155,14 @@ fn address(image: &Image) -> String {
 struct Shown<'a> {
     #[serde(flatten)]
     image: &'a Image,
+    services: Vec<&'a Service>,
     packages: Vec<LockedPackage>,
     archive: Option<PathBuf>,
     size: Option<u64>,
     sha256: Option<String>,
 }
 
-fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result<Shown<'a>, CommandError> {
+fn shown<'a>(session: &'a Session, image: &'a Image, lock: Option<&Lock>) -> Result<Shown<'a>, CommandError> {
     let mut packages: Vec<LockedPackage> = Vec::new();
     if let Some(lock) = lock {
         for length in (1..=image.recipes.len()).rev() {
@@ -174,8 +176,10 @@ fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result
     packages.sort();
     let result = ResultDirectory::new(&session.options.results, &image.name);
     let manifest = result.manifest()?;
+    let recipes = image.recipes.iter().filter_map(|name| session.project.recipes.get(name));
     Ok(Shown {
         image,
+        services: recipes.filter_map(|recipe| recipe.service.as_ref()).collect(),
         packages,
         archive: manifest.as_ref().map(|manifest| result.path().join(&manifest.archive.file)),
         size: manifest.as_ref().map(|manifest| manifest.archive.size),
@@ -258,6 +262,19 @@ pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) ->
         let how = if mount.read_only { " (read-only)" } else { "" };
         line("mount", &format!("{} on {}{how}", mount.source, mount.target));
     }
+    if let Some(gpu) = &container.gpu {
+        line("gpu", &format!("{} for group {}", gpu.device, gpu.gid));
+    }
+    for space in &image.space {
+        let place = match &space.source {
+            Some(source) => format!("{source} on the node"),
+            None => "the root file system".to_owned(),
+        };
+        line("needs free", &format!("{} MiB for {}, in {place}", space.free, space.path));
+    }
+    for service in &shown.services {
+        line("probe", &probe(service));
+    }
     if let (Some(archive), Some(size)) = (&shown.archive, shown.size) {
         line("archive", &format!("{} ({})", nearby(archive), bytes(size)));
     }
@@ -267,6 +284,22 @@ pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) ->
     }
     print(&text)?;
     Ok(0)
+}
+
+/// One line that says what a good answer is.
+fn probe(service: &Service) -> String {
+    let statuses: Vec<_> = service.probe.status.iter().map(ToString::to_string).collect();
+    let mut text = format!("port {} {}: {}", service.port, service.probe.path, statuses.join(" or "));
+    if !service.probe.body.is_any() {
+        let _ = write!(text, " with {}", service.probe.body);
+    }
+    for starting in &service.probe.starting {
+        let _ = write!(text, "; starting with {}", starting.body);
+    }
+    if let Some(setup) = &service.setup {
+        let _ = write!(text, "; not set up when {} has {}", setup.path, setup.body);
+    }
+    text
 }
 
 fn show_plan(session: &Session, name: &str, lock: &Lock, as_json: bool) -> Result<u8, CommandError> {

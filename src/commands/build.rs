@@ -275,6 +275,7 @@ fn write(
         lock: digest_json(&(&packages, &plan.archives)),
         locked_at: plan.lock_time.to_string(),
         config: entry(format!("{vmid}.conf"), &plan.config)?,
+        space: image.space.clone(),
         sbom: entry("sbom.spdx.json".to_owned(), &sbom(plan))?,
         archive: FileEntry { file: name, size: summary.size, sha256: summary.sha256 },
         tar: FileEntry {
