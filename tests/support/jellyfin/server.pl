@@ -12,7 +12,7 @@ my $VERSION = '@VERSION@';
 my ($MAJOR) = $VERSION =~ /^(\d+)/;
 my $TWO_GIB = 2_147_483_647;
 # How long start-up and a migration take, in seconds.
-my ($START, $MIGRATION) = (2, 3);
+my ($START, $MIGRATION) = (3, 2);
 
 $| = 1;
 my $stop = 0;
