@@ -68,7 +68,7 @@ pub struct Setup {
 pub enum Body {
     /// Nothing.
     Any,
-    /// It is this, to the last byte.
+    /// It is this and nothing else; line breaks at the end do not count.
     Exactly(String),
     /// It has this somewhere.
     Contains(String),
@@ -156,6 +156,9 @@ impl Setup {
     }
 }
 
+/// What many a server puts behind a short answer.
+const LINE_BREAKS: [char; 2] = ['\r', '\n'];
+
 impl Body {
     /// Whether nothing is asked.
     pub fn is_any(&self) -> bool {
@@ -166,7 +169,7 @@ impl Body {
     pub fn fits(&self, body: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Exactly(text) => body == text,
+            Self::Exactly(text) => body.trim_end_matches(LINE_BREAKS) == text.trim_end_matches(LINE_BREAKS),
             Self::Contains(text) => body.contains(text.as_str()),
         }
     }
@@ -228,8 +231,10 @@ mod tests {
         assert_eq!((health, asked), (starting, vec!["/health".to_owned()]));
         let odd = Answer { status: 200, body: "<html>".to_owned() };
         assert_eq!(judged(Some(odd.clone()), None).0, Health::Failed(odd));
-        let longer = Answer { status: 200, body: "Healthy\n".to_owned() };
-        assert_eq!(judged(Some(longer.clone()), None).0, Health::Failed(longer));
+        for body in ["Healthy!", " Healthy", "Healthy\nnot", "healthy", ""] {
+            let odd = Answer { status: 200, body: body.to_owned() };
+            assert_eq!(judged(Some(odd.clone()), None).0, Health::Failed(odd));
+        }
     }
 
     #[test]
@@ -253,7 +258,10 @@ mod tests {
             judged(answer(200, "Healthy"), answer(200, "{\"Completed\":false}")).0,
             Health::NeedsSetup
         );
-        assert_eq!(judged(answer(200, "Healthy"), answer(200, "{\"Completed\":true}")).0, Health::Healthy);
+        assert_eq!(
+            judged(answer(200, "Healthy\r\n"), answer(200, "{\"Completed\":true}")).0,
+            Health::Healthy
+        );
         let gone = Health::Starting { patience: Duration::from_secs(60), said: answer(503, "") };
         assert_eq!(judged(answer(200, "Healthy"), answer(503, "")).0, gone);
     }

@@ -144,7 +144,7 @@ pub fn post(world: &World, config: &Config, path: &str, json: &str) -> u16 {
 }
 
 /// Starts a container and judges it from outside by the recipe's own rules from the first moment on, until it no longer
-/// says that it is starting. Gives all that was seen, without repetitions.
+/// says that it is starting. Gives all that was said, without repetitions; how long it is silent before is chance.
 pub fn started(container: &Container<'_>, service: &Service) -> Vec<String> {
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| container.world.in_network(|| watch(&container.config, service)));
@@ -166,10 +166,10 @@ fn watch(config: &Config, service: &Service) -> Vec<String> {
             Health::Healthy => ("healthy".to_owned(), true),
             Health::NeedsSetup => ("needs setup".to_owned(), true),
             Health::Failed(answer) => (format!("failed: {answer:?}"), true),
-            Health::Starting { said: None, .. } => ("silent".to_owned(), false),
+            Health::Starting { said: None, .. } => (String::new(), false),
             Health::Starting { said: Some(answer), .. } => (answer.body, false),
         };
-        if seen.last() != Some(&word) {
+        if !word.is_empty() && seen.last() != Some(&word) {
             seen.push(word);
         }
         if done {

@@ -195,7 +195,7 @@ table! {
         path: Required<String> = "path" ; { "pattern": "^/" },
         /// Status codes that are good. Default: `[200]`.
         status: List<i64> = "status" ; { "default": [200], "uniqueItems": true },
-        /// The body must be exactly this, when given.
+        /// The body must be exactly this, when given; line breaks at its end do not count.
         body: Optional<String> = "body",
         /// The body must contain this, when given. Not together with `body`.
         contains: Optional<String> = "contains" ; { "minLength": 1 },
