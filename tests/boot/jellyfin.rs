@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use build_images::model;
@@ -11,6 +12,7 @@ use build_images::model::probe::{Answer, Health, Service};
 
 use crate::container::Container;
 use crate::pct::Config;
+use crate::support::jellyfin::OLD;
 use crate::support::keys::Key;
 use crate::support::repository::Served;
 use crate::web::{Request, send};
@@ -30,14 +32,37 @@ const RECORD: &str = "https://repo.jellyfin.org/debian/";
 
 /// A copy of this project whose Jellyfin recipe trusts a key of this run. Everything else of the recipe is as shipped.
 pub struct Project {
-    directory: tempfile::TempDir,
+    directory: PathBuf,
     /// The archive's key.
     pub key: Key,
+    /// Kept locked, so that two runs of these tests do not share the directory.
+    _turn: fs::File,
+}
+
+/// The project and the archive of its image from the stand-in's first generation; locked and built once.
+pub fn built() -> (&'static Project, &'static Path) {
+    static BUILT: OnceLock<(Project, PathBuf)> = OnceLock::new();
+    let (project, archive) = BUILT.get_or_init(|| {
+        let project = Project::new();
+        let served = OLD.serve(&project.key, 48);
+        project.lock(&served);
+        let archive = project.build(&served, "old");
+        (project, archive)
+    });
+    (project, archive)
 }
 
 impl Project {
-    pub fn new() -> Self {
-        let project = Self { directory: tempfile::tempdir().unwrap(), key: Key::generate() };
+    fn new() -> Self {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-jellyfin");
+        fs::create_dir_all(&place).unwrap();
+        let turn = fs::File::create(place.join("turn")).unwrap();
+        turn.lock().unwrap();
+        let directory = place.join("project");
+        if directory.exists() {
+            fs::remove_dir_all(&directory).unwrap();
+        }
+        let project = Self { directory, key: Key::generate(), _turn: turn };
         for part in ["recipes", "images"] {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
             for entry in walkdir::WalkDir::new(&from) {
@@ -57,7 +82,7 @@ impl Project {
     }
 
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.directory.path().join(path)
+        self.directory.join(path)
     }
 
     /// Replaces a text of a file, which has to be there.
@@ -86,7 +111,7 @@ impl Project {
 
     /// Adds the archive to the lock that is shipped. Where the mirror has moved on from that one's state of Debian,
     /// everything is locked anew.
-    pub fn lock(&self, served: &Served) {
+    fn lock(&self, served: &Served) {
         if !self.output(served, &["lock"]).status.success() {
             self.run(served, &["update"]);
         }

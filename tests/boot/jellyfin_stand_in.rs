@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::application::{self, MEDIA, on_node};
 use crate::boot::{identity, is_what_was_declared, public_name, restored_from};
 use crate::container::Container;
-use crate::jellyfin::{DOWNLOADS, Project, STATE, USER, ask, make_directories, post, started};
+use crate::jellyfin::{DOWNLOADS, Project, STATE, USER, ask, built, make_directories, post, started};
 use crate::pct::Config;
 use crate::support::jellyfin::{NEW, OLD};
 use crate::web::Request;
@@ -19,18 +19,15 @@ const GPU: &str = "gpu = \"/dev/dri/renderD128\"";
 #[test]
 fn a_stand_in_for_jellyfin_runs_keeps_its_state_and_is_upgraded_from_10_11_to_12() {
     let Some(_turn) = prepared() else { return };
-    let project = Project::new();
-    let served = OLD.serve(&project.key, 48);
-    project.lock(&served);
-    let archive = project.build(&served, "old");
+    let (project, archive) = built();
     let service = project.service();
-    let (world, config) = node_for(&archive);
+    let (world, config) = node_for(archive);
     make_directories(&world, &config);
     let state = on_node(&world, &config, STATE);
     let film = put_film(&world, &config);
     cut_off_seeding(&state);
 
-    let first = restored_from(&world, &archive, "first", &config);
+    let first = restored_from(&world, archive, "first", &config);
     assert_eq!(started(&first, &service), ["Degraded", "needs setup"]);
     is_what_was_declared(&first);
     is_confined(&first);
@@ -56,7 +53,7 @@ fn a_stand_in_for_jellyfin_runs_keeps_its_state_and_is_upgraded_from_10_11_to_12
     fs::write(&encoding, &changed).unwrap();
     fs::remove_file(state.join("config/logging.json")).unwrap();
 
-    let second = restored_from(&world, &archive, "second", &config);
+    let second = restored_from(&world, archive, "second", &config);
     assert_eq!(started(&second, &service), ["Degraded", "healthy"]);
     is_the_same_server(&world, &config, &state, &changed);
     let second_identity = identity(&second);
@@ -73,8 +70,7 @@ fn a_stand_in_for_jellyfin_runs_keeps_its_state_and_is_upgraded_from_10_11_to_12
     second.stop();
     drop(second);
 
-    drop(served);
-    let newer = upgraded(&project, &archive);
+    let newer = upgraded(project, archive);
     let upgraded_config = crate::restore::embedded_configuration(&world, &newer);
     let third = restored_from(&world, &newer, "third", &upgraded_config);
     // The new server's start-up page says that it is not set up, which is not true.
@@ -89,7 +85,7 @@ fn a_stand_in_for_jellyfin_runs_keeps_its_state_and_is_upgraded_from_10_11_to_12
     drop(third);
 
     // An older server would destroy what the newer one has migrated.
-    let fourth = restored_from(&world, &archive, "fourth", &config);
+    let fourth = restored_from(&world, archive, "fourth", &config);
     fourth.boot();
     let log = fourth.wait_for_journal("jellyfin.service", "the state was last used by Jellyfin 12.2+deb13");
     assert!(log.contains("this image has 10.11.11+deb13"), "{log}");
@@ -99,18 +95,15 @@ fn a_stand_in_for_jellyfin_runs_keeps_its_state_and_is_upgraded_from_10_11_to_12
 #[test]
 fn a_stand_in_for_jellyfin_without_room_or_its_own_directory_refuses_and_says_why() {
     let Some(_turn) = prepared() else { return };
-    let project = Project::new();
-    let served = OLD.serve(&project.key, 48);
-    project.lock(&served);
-    let archive = project.build(&served, "old");
-    let (world, config) = node_for(&archive);
+    let (_, archive) = built();
+    let (world, config) = node_for(archive);
     make_directories(&world, &config);
     let source = config.binds().into_iter().find(|bind| bind.target == STATE).unwrap().source;
     let state = on_node(&world, &config, STATE);
     world.run("mount", &["-t", "tmpfs", "-o", "size=1g", "tmpfs", &source]);
     set_mode(&state, 0o755);
     // The mistake everybody makes: a directory that belongs to the node's root.
-    let container = restored_from(&world, &archive, "foreign", &config);
+    let container = restored_from(&world, archive, "foreign", &config);
     container.boot();
     let log = container.wait_for_journal("jellyfin.service", "/var/lib/jellyfin is not writable");
     assert!(log.contains(&format!("has to belong to {USER}:{USER}")), "{log}");
