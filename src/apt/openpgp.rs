@@ -189,3 +189,22 @@ fn short(error: &pgp::errors::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().chars().take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing that this key signed can be had where this runs, but the key itself can be looked at.
+    #[test]
+    fn the_key_of_jellyfin_may_sign_by_these_rules() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/jellyfin/keys/jellyfin-team.asc");
+        let fingerprint = "4918AABC486CA052358D778D49023CD01DE21A7B".to_owned();
+        let keyring = Keyring::new(&[std::fs::read(path).unwrap()], &[fingerprint]).unwrap();
+        let now: Timestamp = "2026-11-26T00:00:00Z".parse().unwrap();
+        certificate::check_primary(&keyring.certificates[0], now, true).unwrap();
+        // Its subkey encrypts, so that an InRelease can only be signed by the primary key.
+        for subkey in &keyring.certificates[0].public_subkeys {
+            assert!(certificate::check_subkey(&keyring.certificates[0], subkey, now).is_err());
+        }
+    }
+}

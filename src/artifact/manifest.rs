@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::archive::FrameInfo;
 use crate::digest::Sha256;
+use crate::model::image::NeededSpace;
 
 /// Version of the manifest's form.
 pub const FORMAT: u32 = 1;
@@ -35,6 +36,9 @@ pub struct Manifest {
     pub tar: FileEntry,
     /// The container's configuration.
     pub config: FileEntry,
+    /// Space that has to be free on the node before the container starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub space: Vec<NeededSpace>,
     /// The SBOM.
     pub sbom: FileEntry,
     /// Keys of the layers, the lowest first.

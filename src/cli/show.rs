@@ -19,6 +19,7 @@ use crate::commands::{
     Verified,
 };
 use crate::model::image::{Address, Image};
+use crate::model::probe::Service;
 
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(value);
@@ -192,6 +193,7 @@ struct Shown<'a> {
     image: &'a Image,
     /// Whether the lock answers all that the image asks for.
     locked: bool,
+    services: Vec<&'a Service>,
     packages: Vec<LockedPackage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tarballs: Vec<LockedTarball>,
@@ -200,7 +202,7 @@ struct Shown<'a> {
     sha256: Option<String>,
 }
 
-fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result<Shown<'a>, CommandError> {
+fn shown<'a>(session: &'a Session, image: &'a Image, lock: Option<&Lock>) -> Result<Shown<'a>, CommandError> {
     let mut packages: Vec<LockedPackage> = Vec::new();
     let mut tarballs = Vec::new();
     let only = BTreeSet::from([image.name.clone()]);
@@ -221,9 +223,11 @@ fn shown<'a>(session: &Session, image: &'a Image, lock: Option<&Lock>) -> Result
     packages.sort();
     let result = ResultDirectory::new(&session.options.results, &image.name);
     let manifest = result.manifest()?;
+    let recipes = image.recipes.iter().filter_map(|name| session.project.recipes.get(name));
     Ok(Shown {
         image,
         locked,
+        services: recipes.filter_map(|recipe| recipe.service.as_ref()).collect(),
         packages,
         tarballs,
         archive: manifest.as_ref().map(|manifest| result.path().join(&manifest.archive.file)),
@@ -307,6 +311,19 @@ pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) ->
         let how = if mount.read_only { " (read-only)" } else { "" };
         line("mount", &format!("{} on {}{how}", mount.source, mount.target));
     }
+    if let Some(gpu) = &container.gpu {
+        line("gpu", &format!("{} for group {}", gpu.device, gpu.gid));
+    }
+    for space in &image.space {
+        let place = match &space.source {
+            Some(source) => format!("{source} on the node"),
+            None => "the root file system".to_owned(),
+        };
+        line("needs free", &format!("{} MiB for {}, in {place}", space.free, space.path));
+    }
+    for service in &shown.services {
+        line("probe", &probe(service));
+    }
     if let (Some(archive), Some(size)) = (&shown.archive, shown.size) {
         line("archive", &format!("{} ({})", nearby(archive), bytes(size)));
     }
@@ -320,6 +337,22 @@ pub(super) fn image(session: &Session, name: &str, plan: bool, as_json: bool) ->
     }
     print(&text)?;
     Ok(0)
+}
+
+/// One line that says what a good answer is.
+fn probe(service: &Service) -> String {
+    let statuses: Vec<_> = service.probe.status.iter().map(ToString::to_string).collect();
+    let mut text = format!("port {} {}: {}", service.port, service.probe.path, statuses.join(" or "));
+    if !service.probe.body.is_any() {
+        let _ = write!(text, " with {}", service.probe.body);
+    }
+    for starting in &service.probe.starting {
+        let _ = write!(text, "; starting with {}", starting.body);
+    }
+    if let Some(setup) = &service.setup {
+        let _ = write!(text, "; not set up when {} has {}", setup.path, setup.body);
+    }
+    text
 }
 
 fn show_plan(session: &Session, name: &str, lock: &Lock, as_json: bool) -> Result<u8, CommandError> {

@@ -264,6 +264,7 @@ fn write(
         lock: lock_digest(plan, &packages),
         locked_at: plan.lock_time.to_string(),
         config: entry(format!("{vmid}.conf"), &plan.config)?,
+        space: image.space.clone(),
         sbom: entry("sbom.spdx.json".to_owned(), &sbom(plan))?,
         archive: FileEntry { file: name, size: summary.size, sha256: summary.sha256 },
         tar: FileEntry {

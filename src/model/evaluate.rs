@@ -165,6 +165,9 @@ fn image_values(image: &Image) -> Value {
         "disk": container.disk,
         "mac": container.mac,
     });
+    if let Some(gpu) = &container.gpu {
+        values["gpu"] = json!(gpu.device);
+    }
     if let Address::Static { address, prefix, gateway } = container.address {
         values["address"] = json!(address);
         values["prefix"] = json!(prefix);
@@ -174,7 +177,9 @@ fn image_values(image: &Image) -> Value {
 }
 
 fn recipe_values(recipe: &Recipe) -> Value {
-    let mut values = json!({ "name": recipe.name, "description": recipe.description });
+    let space = |space: &super::recipe::Space| json!({ "path": space.path.to_string(), "free": space.free });
+    let space: Vec<_> = recipe.space.iter().map(space).collect();
+    let mut values = json!({ "name": recipe.name, "description": recipe.description, "space": space });
     if let Some(release) = &recipe.release {
         values["release"] = json!(release);
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::tree::TreePath;
 
@@ -19,6 +19,8 @@ pub struct Image {
     pub container: Container,
     /// Directories of the node, beside those for state.
     pub mounts: Vec<Mount>,
+    /// Space that its applications need before they start.
+    pub space: Vec<NeededSpace>,
 }
 
 /// Settings of the container, sizes in the unit each says.
@@ -52,6 +54,17 @@ pub struct Container {
     pub vlan: Option<u16>,
     /// Hardware address, derived from site domain and image name unless given: stable over rebuilds.
     pub mac: String,
+    /// A graphics card of the node that the container may use.
+    pub gpu: Option<Gpu>,
+}
+
+/// A graphics card of the node, for transcoding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    /// Its render node, such as `/dev/dri/renderD128`; the same path on the node and in the container.
+    pub device: String,
+    /// The id, in the container, of the group that may use it: the pinned one of `render`.
+    pub gid: u32,
 }
 
 /// How the container gets its IPv4 address.
@@ -81,4 +94,16 @@ pub struct Mount {
     pub read_only: bool,
     /// The state it holds, when it stands for a recipe's `[[state]]`; else nothing.
     pub state: Option<TreePath>,
+}
+
+/// Space that has to be free before the container's application starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeededSpace {
+    /// A directory of the container that the application writes to, from `/` on.
+    pub path: String,
+    /// The directory of the node that is mounted there or above; nothing when it is in the root file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How much has to be free, in MiB.
+    pub free: u64,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::probe::Service;
 use crate::digest::Sha256;
 use crate::tree::TreePath;
 
@@ -38,6 +39,8 @@ pub struct Recipe {
     pub units: Units,
     /// Directories whose contents outlive the image; each becomes a mount.
     pub state: Vec<State>,
+    /// Space that the application needs.
+    pub space: Vec<Space>,
     /// What the container offers to its users.
     pub service: Option<Service>,
 }
@@ -237,22 +240,11 @@ pub struct State {
     pub backup: bool,
 }
 
-/// What the container offers over the network.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Service {
-    /// TCP port of the web interface.
-    pub port: u16,
-    /// How to tell that it works.
-    pub probe: Probe,
-}
-
-/// An HTTP request whose answer shows that the application works.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Probe {
-    /// Path and query, starting with `/`.
-    pub path: String,
-    /// Status codes that are good.
-    pub status: Vec<u16>,
-    /// The body must be exactly this, when given.
-    pub body: Option<String>,
+/// Space that has to be free where an application writes, or it does not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// A directory it writes to.
+    pub path: TreePath,
+    /// How much has to be free there, in MiB.
+    pub free: u64,
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::property::{Features, MountPoint, Net, RootFs};
+use super::property::{Device, Features, MountPoint, Net, RootFs};
 use super::settings::Config;
 use super::value::{Arch, DiskSize, InterfaceType, Ipv4Setting, OsType, Startup};
-use crate::model::image::{Address, Container, Mount};
+use crate::model::image::{Address, Container, Gpu, Mount};
 use crate::model::{Image, Site};
 
 /// The configuration of `image`'s container on the nodes of `site`.
@@ -21,6 +21,7 @@ pub fn config_for(image: &Image, site: &Site) -> Config {
         description: describe(image),
         arch: Some(Arch::Amd64),
         cores: Some(container.cores),
+        devices: container.gpu.iter().map(gpu).zip(0..).map(|(device, number)| (number, device)).collect(),
         features: Some(Features { nesting: Some(true), ..Features::NONE }),
         hostname: Some(container.hostname.clone()),
         memory: Some(container.memory),
@@ -75,6 +76,17 @@ fn net(container: &Container, site: &Site) -> Net {
         tag: container.vlan.map(u32::from),
         interface_type: Some(InterfaceType::Veth),
         ..Net::new("eth0")
+    }
+}
+
+/// Proxmox makes a device node of its own for the container, whose group is the container's own one.
+fn gpu(gpu: &Gpu) -> Device {
+    Device {
+        path: gpu.device.clone(),
+        deny_write: None,
+        gid: Some(gpu.gid),
+        mode: Some("0660".to_owned()),
+        uid: None,
     }
 }
 

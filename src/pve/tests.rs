@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::image::{Address, Container, Mount};
+use crate::model::image::{Address, Container, Gpu, Mount};
 use crate::model::site::{Directories, Network, Node};
 use crate::model::{Image, Site};
 use crate::tree::TreePath;
@@ -359,7 +359,9 @@ fn image() -> Image {
             firewall: true,
             vlan: Some(7),
             mac: "BC:24:11:0A:0B:0C".into(),
+            gpu: None,
         },
+        space: vec![],
         mounts: vec![
             Mount {
                 source: "/srv/media/downloads".into(),
@@ -413,6 +415,20 @@ fn an_image_becomes_a_configuration_that_the_oldest_release_takes() {
     tags: media;web
     unprivileged: 1
     ");
+}
+
+#[test]
+fn a_graphics_card_is_a_device_that_older_releases_do_not_know() {
+    let mut image = image();
+    image.container.gpu = Some(Gpu { device: "/dev/dri/renderD128".into(), gid: 944 });
+    let config = config_for(&image, &site());
+    let text = config.to_text();
+    assert!(text.contains("\ndev0: /dev/dri/renderD128,gid=944,mode=0660\nfeatures"), "{text}");
+    assert_eq!(Config::parse(&text).unwrap(), config);
+    assert_eq!(config.check(Release(8, 1)), []);
+    let problems = config.check(Release(8, 0));
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].to_string(), "`dev0`: `dev` needs Proxmox VE 8.1, the site says 8.0");
 }
 
 #[test]

@@ -118,13 +118,18 @@ fn without_its_mounts_it_refuses_and_says_why() {
 
 /// A container of the archive, as `pct restore` leaves it.
 fn restored<'a>(world: &'a World, name: &str, config: &Config) -> Container<'a> {
+    restored_from(world, archive(), name, config)
+}
+
+/// A container of any archive, as `pct restore` leaves it.
+pub fn restored_from<'a>(world: &'a World, archive: &Path, name: &str, config: &Config) -> Container<'a> {
     let root = format!("/mnt/{name}");
-    restore::unpack(world, archive(), &root, Verb::Restore);
+    restore::unpack(world, archive, &root, Verb::Restore);
     Container::new(world, name, &root, config.clone())
 }
 
 /// Network, limits and mounts are those of the configuration.
-fn is_what_was_declared(container: &Container<'_>) {
+pub fn is_what_was_declared(container: &Container<'_>) {
     let config = &container.config;
     let card = config.card();
     let address = container.run(&["ip", "-4", "-oneline", "address", "show", "dev", &card.name]);
@@ -213,7 +218,7 @@ fn believes_the_proxy_only(world: &World, container: &Container<'_>) {
 }
 
 /// The name under which the proxy offers it.
-fn public_name(config: &Config) -> String {
+pub fn public_name(config: &Config) -> String {
     format!("{}.{}", config.need("hostname"), Site::read().domain)
 }
 
@@ -232,7 +237,7 @@ fn has_seeds(world: &World, config: &Config) {
 }
 
 /// What no two containers may have in common: the machine id and every ssh host key.
-fn identity(container: &Container<'_>) -> Vec<String> {
+pub fn identity(container: &Container<'_>) -> Vec<String> {
     ["machine-id", "ssh/ssh_host_ed25519_key.pub", "ssh/ssh_host_ecdsa_key.pub", "ssh/ssh_host_rsa_key.pub"]
         .map(|file| container.run(&["cat", &format!("/etc/{file}")]))
         .to_vec()

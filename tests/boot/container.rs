@@ -5,16 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::pct::Config;
+use crate::pct::{Config, Device};
 use crate::restore;
-use crate::world::{World, expect_success, read};
+use crate::world::{World, expect_success, read, set_mode, set_owner};
 
 /// How long a container may take to come up, and to go down. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A restored container; killed when it goes out of scope.
 pub struct Container<'world> {
-    world: &'world World,
+    pub world: &'world World,
     /// LXC's name for it.
     name: String,
     /// Its root file system, as a path of the world.
@@ -42,6 +42,9 @@ impl<'world> Container<'world> {
             assert!(source.is_dir(), "directory `{}` does not exist", bind.source);
         }
         restore::pre_start(self.world, &self.root, &self.config);
+        for (index, device) in self.config.devices().iter().enumerate() {
+            self.make_device(index, device);
+        }
         let file = format!("/mnt/lxc/{}.conf", self.name);
         fs::write(self.world.path(&file), self.lxc_configuration()).unwrap();
         let log = format!("/mnt/lxc/{}.log", self.name);
@@ -57,6 +60,20 @@ impl<'world> Container<'world> {
             String::from_utf8_lossy(&output.stderr),
             read(&self.world.path(&log))
         );
+    }
+
+    /// Makes a device node of the container's own, as Proxmox does, with its ids shifted as the container's are.
+    fn make_device(&self, index: usize, device: &Device) {
+        let node = self.device_node(index);
+        let (major, minor) = device.number;
+        self.world.run("mknod", &[&node, "c", &major.to_string(), &minor.to_string()]);
+        let path = self.world.path(&node);
+        set_owner(&path, (restore::SHIFT + device.uid, restore::SHIFT + device.gid));
+        set_mode(&path, device.mode);
+    }
+
+    fn device_node(&self, index: usize) -> String {
+        format!("/mnt/lxc/{}.dev{index}", self.name)
     }
 
     /// Waits until a unit has written this to the journal; gives all that it wrote.
@@ -172,6 +189,10 @@ impl<'world> Container<'world> {
             let options = if bind.read_only { "bind,ro,create=dir" } else { "bind,create=dir" };
             let target = bind.target.trim_start_matches('/');
             lines.push(format!("lxc.mount.entry = {} {target} none {options} 0 0", bind.source));
+        }
+        for (index, device) in config.devices().iter().enumerate() {
+            let (node, target) = (self.device_node(index), device.path.trim_start_matches('/'));
+            lines.push(format!("lxc.mount.entry = {node} {target} none bind,create=file 0 0"));
         }
         lines.extend(limits(config));
         lines.join("\n") + "\n"

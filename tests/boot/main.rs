@@ -7,6 +7,8 @@
 mod application;
 mod boot;
 mod container;
+mod jellyfin;
+mod jellyfin_stand_in;
 mod pct;
 mod restore;
 #[path = "../support/mod.rs"]
@@ -53,17 +55,21 @@ fn archive() -> &'static Path {
             .output()
             .unwrap();
         world::expect_success("build-images qbittorrent", &output);
-        let result = Path::new(project).join("result/qbittorrent");
-        fs::read_dir(&result)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                name.starts_with("vzdump-lxc-159-") && name.ends_with(".tar.zst")
-            })
-            .max()
-            .unwrap_or_else(|| panic!("no archive in {}", result.display()))
+        archive_in(&Path::new(project).join("result/qbittorrent"), 159)
     })
+}
+
+/// The newest archive of a container in a result's directory.
+fn archive_in(result: &Path, vmid: u32) -> PathBuf {
+    fs::read_dir(result)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&format!("vzdump-lxc-{vmid}-")) && name.ends_with(".tar.zst")
+        })
+        .max()
+        .unwrap_or_else(|| panic!("no archive in {}", result.display()))
 }
 
 /// What `images/site.toml` says, as far as tests need it.
@@ -93,9 +99,14 @@ impl Site {
 /// A node for containers of the site, with its bridge and the router and the proxy on it; and the archive's
 /// configuration.
 fn node() -> (World, Config) {
+    node_for(archive())
+}
+
+/// The same for an archive that is not qBittorrent's.
+fn node_for(archive: &Path) -> (World, Config) {
     let site = Site::read();
     let addresses = [&site.gateway, &site.proxy].map(|address| format!("{address}/{}", site.prefix));
     let world = World::new(&site.bridge, &addresses);
-    let config = restore::embedded_configuration(&world, archive());
+    let config = restore::embedded_configuration(&world, archive);
     (world, config)
 }

@@ -28,6 +28,17 @@ pub struct Bind {
     pub read_only: bool,
 }
 
+/// A device of the node that the container gets.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub path: String,
+    /// Major and minor number that the node has for it.
+    pub number: (u32, u32),
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
 impl Config {
     /// Reads the current section, as `parse_pct_config` does; whatever that would not take is a panic.
     pub fn parse(text: &str) -> Config {
@@ -105,6 +116,30 @@ impl Config {
                     source: source.clone(),
                     target: properties["mp"].clone(),
                     read_only: properties.get("ro").is_some_and(|value| value == "1"),
+                }
+            })
+            .collect()
+    }
+
+    /// All devices. The only ones these tests know are render nodes, whose major number is 226.
+    pub fn devices(&self) -> Vec<Device> {
+        let devices = self
+            .values
+            .iter()
+            .filter(|(key, _)| key.strip_prefix("dev").is_some_and(|number| number.parse::<u32>().is_ok()));
+        devices
+            .map(|(key, value)| {
+                let properties = properties(value);
+                let path = properties.get("volume").unwrap_or_else(|| panic!("`{key}` has no path"));
+                let minor = path.strip_prefix("/dev/dri/renderD").and_then(|minor| minor.parse().ok());
+                let number = |key: &str| properties.get(key).map_or(0, |value| value.parse().unwrap());
+                let mode = properties.get("mode").map_or("0660", String::as_str);
+                Device {
+                    path: path.clone(),
+                    number: (226, minor.unwrap_or_else(|| panic!("`{path}` is no render node"))),
+                    uid: number("uid"),
+                    gid: number("gid"),
+                    mode: u32::from_str_radix(mode, 8).unwrap(),
                 }
             })
             .collect()

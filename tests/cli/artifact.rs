@@ -74,6 +74,7 @@ impl Artifact {
             sha256: Sha256::of(name),
         };
         let manifest = Manifest {
+            space: Vec::new(),
             format: FORMAT,
             tool: "build-images 0".to_owned(),
             image: "app".to_owned(),

@@ -33,6 +33,8 @@ fn project(at: &Path) {
         }
     }
     std::fs::remove_file(at.join("images/images.lock")).unwrap();
+    // Its archive has no mirror here.
+    std::fs::remove_file(at.join("images/jellyfin.toml")).unwrap();
 }
 
 /// A mirror that takes connections and never answers, for as long as the test runs.

@@ -25,6 +25,7 @@
 )]
 
 pub mod deb;
+pub mod jellyfin;
 pub mod keys;
 pub mod repository;
 pub mod server;

@@ -199,6 +199,18 @@ fn container() {
         ("vlan", &[Replace(QBITTORRENT, "cores = 2", "vlan = 4095")]),
         ("mac_multicast", &[Replace(QBITTORRENT, "cores = 2", "mac = \"01:00:5E:00:00:01\"")]),
         ("mac_syntax", &[Replace(QBITTORRENT, "cores = 2", "mac = \"BC-24-11-00-00-01\"")]),
+        ("gpu_card", &[Replace(JELLYFIN, "cores = 4", "gpu = \"/dev/dri/card0\"")]),
+        ("gpu_number", &[Replace(JELLYFIN, "cores = 4", "gpu = \"/dev/dri/renderD12\"")]),
+        ("gpu_elsewhere", &[Replace(JELLYFIN, "cores = 4", "gpu = \"/dev/nvidia0\"")]),
+        ("gpu_wrong_type", &[Replace(JELLYFIN, "cores = 4", "gpu = true")]),
+        ("gpu_without_group", &[Replace(QBITTORRENT, "cores = 2", "gpu = \"/dev/dri/renderD128\"")]),
+        (
+            "gpu_on_an_old_node",
+            &[
+                Replace(JELLYFIN, "cores = 4", "gpu = \"/dev/dri/renderD128\""),
+                Replace(SITE, "release = \"9.2\"", "release = \"8.0\""),
+            ],
+        ),
         (
             "mac_collision",
             &[
@@ -380,6 +392,78 @@ fn recipe() {
                 "path = \"/api/v2/app/version\", status = [200, 403]",
                 "path = \"http://localhost/\", status = [200, 200, 999]",
             )],
+        ),
+        (
+            "probe_body_twice",
+            &[
+                Replace(OTHER, "body = \"Healthy\"", "body = \"Healthy\"\ncontains = \"Health\""),
+                Replace(OTHER, "body = \"Degraded\"", "contains = \"\""),
+            ],
+        ),
+        ("probe_starting_says_nothing", &[Replace(OTHER, "status = [200, 503], body = \"Degraded\", ", "")]),
+        (
+            "probe_starting_is_good_already",
+            &[Replace(OTHER, "body = \"Healthy\"\n", "status = [200, 503]\n")],
+        ),
+        (
+            "probe_starting_is_a_part_of_good",
+            &[
+                Replace(OTHER, "body = \"Healthy\"", "contains = \"ea\""),
+                Replace(
+                    OTHER,
+                    "status = [200, 503], body = \"Degraded\"",
+                    "status = [200], contains = \"Healthy\"",
+                ),
+            ],
+        ),
+        (
+            "probe_starting_is_a_table",
+            &[Replace(
+                OTHER,
+                "starting = [{ status = [200, 503], body = \"Degraded\", patience = \"12 h\" }]",
+                "starting = { body = \"Degraded\" }",
+            )],
+        ),
+        ("probe_patience", &[Replace(OTHER, "\"3 min\"", "180"), Replace(OTHER, "\"12 h\"", "\"12 hours\"")]),
+        (
+            "probe_patience_too_long",
+            &[Replace(OTHER, "\"3 min\"", "\"0 s\""), Replace(OTHER, "\"12 h\"", "\"1000 h\"")],
+        ),
+        (
+            "setup_says_nothing",
+            &[Replace(OTHER, "contains = '\"StartupWizardCompleted\":false'", "status = [200, 404]")],
+        ),
+        ("setup_path", &[Replace(OTHER, "\"/System/Info/Public\"", "\"http://jellyfin/System Info\"")]),
+        (
+            "space",
+            &[
+                Replace(
+                    OTHER,
+                    "path = \"/var/cache/jellyfin\"\nfree = \"2 GiB\"",
+                    "path = \"var/cache\"\nfree = \"0\"",
+                ),
+                Replace(
+                    OTHER,
+                    "path = \"/var/lib/jellyfin/data\"\nfree = \"2 GiB\"",
+                    "path = \"/var/lib/jellyfin\"\nfree = \"2 GB\"",
+                ),
+            ],
+        ),
+        ("space_more_than_the_disk", &[Replace(JELLYFIN, "\"64 GiB\"", "\"2 GiB\"")]),
+        (
+            "space_more_than_the_default_disk",
+            &[
+                Replace(JELLYFIN, "disk = \"64 GiB\"\n", ""),
+                Replace(
+                    OTHER,
+                    "path = \"/var/cache/jellyfin\"\nfree = \"2 GiB\"",
+                    "path = \"/var/cache/jellyfin\"\nfree = \"8 GiB\"",
+                ),
+            ],
+        ),
+        (
+            "space_on_a_read_only_mount",
+            &[Replace(OTHER, "path = \"/var/cache/jellyfin\"", "path = \"/media/tv/cache\"")],
         ),
         (
             "unit_name",

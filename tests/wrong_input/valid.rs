@@ -118,6 +118,47 @@ fn the_hardware_address_depends_on_site_and_image_only() {
     );
 }
 
+#[test]
+fn two_recipes_of_an_image_may_declare_the_same_group() {
+    let both = Edit::Replace("images/qbittorrent.toml", "\"qbittorrent\"]", "\"qbittorrent\", \"jellyfin\"]");
+    let root = project(&[both]);
+    let project = model::load(root.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(project.warnings, Diagnostics::default());
+    let groups = project.recipes.values().flat_map(|recipe| &recipe.groups);
+    assert_eq!(groups.filter(|group| group.name == "media" && group.gid == 950).count(), 2);
+}
+
+#[test]
+fn a_graphics_card_belongs_to_the_pinned_group() {
+    let gpu = "cores = 4\ngpu = \"/dev/dri/renderD129\"";
+    let root = project(&[
+        Edit::Replace("images/jellyfin.toml", "cores = 4", gpu),
+        Edit::Replace("recipes/jellyfin/recipe.toml", "gid = 944", "gid = 945"),
+    ]);
+    let project = model::load(root.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = build_images::pve::config_for(&project.images["jellyfin"], &project.site);
+    let text = config.to_text();
+    assert!(text.contains("\ndev0: /dev/dri/renderD129,gid=945,mode=0660\n"), "{text}");
+    assert_eq!(config.check(project.site.node.release.into()), []);
+    let without = build_images::pve::config_for(&project.images["qbittorrent"], &project.site).to_text();
+    assert!(!without.contains("dev0"), "{without}");
+}
+
+#[test]
+fn needed_space_is_on_the_mount_that_holds_it() {
+    let root = project(&[]);
+    let project = model::load(root.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let space: Vec<_> = project.images["jellyfin"]
+        .space
+        .iter()
+        .map(|space| format!("{} {:?} {}", space.path, space.source, space.free))
+        .collect();
+    assert_eq!(
+        space,
+        ["/var/lib/jellyfin/data Some(\"/srv/appdata/jellyfin\") 2048", "/var/cache/jellyfin None 2048",]
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 

@@ -51,6 +51,7 @@ fn recipe() -> Recipe {
         links: vec![],
         units: Default::default(),
         state: vec![],
+        space: vec![],
         service: None,
     }
 }

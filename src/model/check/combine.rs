@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::accounts::Kind;
+use super::accounts::{Account, Kind};
 use super::mounts::PlacedMount;
 use super::recipe::{Made, RecipeDraft};
 use crate::model::accounts;
 use crate::model::diagnostics::Diagnostics;
-use crate::model::image::Mount;
+use crate::model::image::{Mount, NeededSpace};
+use crate::model::recipe::Space;
 use crate::model::source::Place;
 use crate::model::words;
 
@@ -25,6 +26,45 @@ pub fn check(recipes: &Recipes<'_>, all_known: bool, mounts: &[PlacedMount], pro
     paths(recipes, mounts, problems);
     units(recipes, problems);
     ports(recipes, problems);
+}
+
+/// The system's own share of the root file system, in MiB, when nothing better is known.
+const SYSTEM: u64 = 1 << 10;
+
+/// Where the space is that the recipes need. `disk` is the size of the root file system in MiB and where it stands.
+pub fn space(
+    recipes: &Recipes<'_>,
+    mounts: &[PlacedMount],
+    disk: Option<(u64, &Place)>,
+    problems: &mut Diagnostics,
+) -> Vec<NeededSpace> {
+    let mut needed = Vec::new();
+    for (draft, _) in recipes {
+        for (Space { path, free }, place) in draft.recipe.space.iter().zip(&draft.spaces) {
+            let over = mounts.iter().find(|placed| path.is_within(&placed.mount.target));
+            if let Some(placed) = over.filter(|placed| placed.mount.read_only) {
+                problems
+                    .error(&placed.place, format!("`{path}` needs free space, but is on a read-only mount"))
+                    .related(place, "needed here")
+                    .help("leave `read-only` out");
+            }
+            if let (None, Some((disk, at))) = (over, disk)
+                && disk < free + SYSTEM
+            {
+                problems
+                    .error(at, format!("a disk of {} never has {} free", gib(disk), gib(*free)))
+                    .related(place, format!("`{path}` needs that much"))
+                    .help(format!("write at least `disk = \"{} GiB\"`", (free + SYSTEM).div_ceil(1 << 10)));
+            }
+            let source = over.map(|placed| placed.mount.source.clone());
+            needed.push(NeededSpace { path: path.to_string(), source, free: *free });
+        }
+    }
+    needed
+}
+
+fn gib(mib: u64) -> String {
+    if mib.is_multiple_of(1 << 10) { format!("{} GiB", mib >> 10) } else { format!("{mib} MiB") }
 }
 
 /// Makes a mount of each recipe's state: below `<state>/<image>`, or that directory itself when there is one state.
@@ -102,17 +142,26 @@ fn suites(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
 }
 
 fn declared(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
-    let mut names: BTreeMap<(Kind, &str), &Place> = BTreeMap::new();
+    let mut names: BTreeMap<(Kind, &str), &Account> = BTreeMap::new();
     let mut ids: BTreeMap<(Kind, u32), (&str, &Place, bool)> = BTreeMap::new();
     for account in recipes.iter().flat_map(|(draft, _)| &draft.accounts) {
         let word = account.kind.word();
-        if let Some(first) = names.insert((account.kind, &account.name), &account.place) {
+        if let Some(first) = names.get(&(account.kind, account.name.as_str())) {
+            if shared_group(first, account) {
+                continue;
+            }
             problems
                 .error(&account.place, format!("the {word} `{}` is declared twice", account.name))
-                .related(first, "first here")
-                .help("declare it in one recipe only; the others of the image can use its name");
+                .related(&first.place, "first here")
+                .help(match account.kind {
+                    Kind::Group => {
+                        "declare it in one recipe only, or with the same id in each; others can use its name"
+                    }
+                    Kind::User => "declare it in one recipe only; the others of the image can use its name",
+                });
             continue;
         }
+        names.insert((account.kind, &account.name), account);
         let Some((id, place)) = &account.id else { continue };
         let Some((other, first, implicit)) =
             ids.insert((account.kind, *id), (&account.name, place, account.implicit))
@@ -127,6 +176,13 @@ fn declared(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
                 .help("give each an id of its own");
         }
     }
+}
+
+/// Whether two recipes declare the same group: each can then be used alone, and both in one image.
+fn shared_group(first: &Account, second: &Account) -> bool {
+    let id = |account: &Account| account.id.as_ref().map(|(id, _)| *id);
+    let written = !first.implicit && !second.implicit && first.place.file != second.place.file;
+    first.kind == Kind::Group && written && id(first).is_some() && id(first) == id(second)
 }
 
 fn mentions(recipes: &Recipes<'_>, problems: &mut Diagnostics) {

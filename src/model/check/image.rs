@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::mounts::{self, PlacedMount};
 use super::recipe::RecipeDraft;
 use super::site::{SiteDraft, inside};
-use super::{Scope, combine};
+use super::{Scope, combine, gpu};
 use crate::digest::Sha256;
 use crate::model::image::{Address, Container, Image};
 use crate::model::source::{Place, SourceFile};
@@ -66,17 +66,28 @@ pub fn check(
     mounts::overlaps(&draft.mounts, scope.problems);
     let all_known = known.len() == draft.recipes.len() && known.iter().all(|(recipe, _)| !recipe.unread);
     combine::check(&known, all_known, &draft.mounts, scope.problems);
+    let raw_container = raw.container.0.as_ref();
+    let disk = raw_container.and_then(|at| at.value.disk.0.as_ref()).map(|at| scope.place(at));
+    let disk = disk.or_else(|| raw_container.map(|at| scope.place(at)));
+    let size = container.as_ref().map(|container| container.disk << 10);
+    let space = combine::space(&known, &draft.mounts, size.zip(disk.as_ref()), scope.problems);
+    let gpu = raw_container.and_then(|at| at.value.gpu.0.as_ref());
+    let gpu = gpu.map(|at| gpu::check(&mut scope, at, site, &known, all_known));
     let description = match &raw.description.0 {
         Some(at) => at.value.clone(),
         None => known.last().map(|(recipe, _)| recipe.recipe.description.clone()).unwrap_or_default(),
     };
-    if let (Some(container), false) = (container, failed_before) {
+    let found = gpu.clone().flatten();
+    let gpu_failed = gpu.is_some() && found.is_none();
+    if let (Some(container), false) = (container, failed_before || gpu_failed) {
+        let container = Container { gpu: found, ..container };
         draft.image = Some(Image {
             name: name.to_owned(),
             description,
             recipes: draft.recipes.iter().map(|(name, _)| name.clone()).collect(),
             container,
             mounts: draft.mounts.iter().map(|placed| placed.mount.clone()).collect(),
+            space,
         });
     }
     draft
@@ -210,6 +221,8 @@ fn container(
         firewall: raw.firewall.0.as_ref().is_some_and(|at| at.value),
         vlan: vlan?,
         mac: mac?.0,
+        // Filled in when the recipes are known.
+        gpu: None,
     })
 }
 

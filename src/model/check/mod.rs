@@ -8,6 +8,7 @@ pub mod across;
 pub mod archive;
 pub mod combine;
 pub mod files;
+pub mod gpu;
 pub mod image;
 pub mod mounts;
 pub mod recipe;

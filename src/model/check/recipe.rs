@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::accounts::{self, Account, Mention};
 use super::{Scope, archive, files, mounts, service, tarball};
-use crate::model::recipe::{Directory, Link, Packages, Recipe, State, Units};
+use crate::model::recipe::{Directory, Link, Packages, Recipe, Space, State, Units};
 use crate::model::source::{Place, SourceFile};
 use crate::model::syntax::recipe::RawRecipe;
 use crate::model::syntax::{At, Mode, Optional, Required};
@@ -41,6 +41,8 @@ pub struct RecipeDraft {
     pub units: Vec<(String, &'static str, Place)>,
     /// Where each state of the recipe stands, in its order.
     pub states: Vec<Place>,
+    /// Where each need of space stands, in its order.
+    pub spaces: Vec<Place>,
     /// Where the port stands.
     pub port: Option<Place>,
 }
@@ -182,6 +184,20 @@ pub fn check(
         draft.states.push(place);
         draft.recipe.state.push(State { path, owner, group, mode, backup });
     }
+    for at in &raw.space.0 {
+        let Some((path, place)) = path(&mut scope, &at.value.path) else { continue };
+        let Some(at) = &at.value.free.0 else { continue };
+        match scope.take(&at.span, words::size(&at.value.0)) {
+            Some(0) => {
+                scope.error(&at.span, "no space at all is always free").help("leave this out");
+            }
+            Some(free) => {
+                draft.spaces.push(place);
+                draft.recipe.space.push(Space { path, free });
+            }
+            None => {}
+        }
+    }
     if let Some(at) = &raw.service.0 {
         draft.port = at.value.port.0.as_ref().map(|at| scope.place(at));
         draft.recipe.service = service::service(&mut scope, &at.value);
@@ -206,6 +222,7 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
             links: Vec::new(),
             units: Units::default(),
             state: Vec::new(),
+            space: Vec::new(),
             service: None,
         },
         complete: false,
@@ -220,6 +237,7 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
         claims: Vec::new(),
         units: Vec::new(),
         states: Vec::new(),
+        spaces: Vec::new(),
         port: None,
     }
 }

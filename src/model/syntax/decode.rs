@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{At, Decode, MODE, Mode, NumberOrText, Reader, SIZE, Size, decode_at};
+use super::{At, Decode, MODE, Mode, NumberOrText, Reader, SIZE, Size, TIME, Time, decode_at};
 
 impl Decode for String {
     fn decode(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
@@ -40,6 +40,7 @@ macro_rules! text {
 
 text!(Size, SIZE, "^(0|[0-9]+ *(MiB|GiB|TiB))$");
 text!(Mode, MODE, "^[0-7]{3,4}$");
+text!(Time, TIME, "^[0-9]+ *(s|min|h)$");
 
 impl<T: Decode> Decode for Vec<At<T>> {
     fn decode(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {

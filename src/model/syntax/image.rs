@@ -47,6 +47,8 @@ table! {
         vlan: Optional<i64> = "vlan" ; { "minimum": 1, "maximum": 4094 },
         /// Hardware address. Default: made from the site's domain and the image's name.
         mac: Optional<String> = "mac",
+        /// Render node of a graphics card of the node for transcoding. Default: none.
+        gpu: Optional<String> = "gpu" ; { "pattern": "^/dev/dri/renderD[0-9]{3}$" },
     }
 }
 

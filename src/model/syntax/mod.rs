@@ -56,6 +56,7 @@ pub enum NumberOrText {
 
 const SIZE: &str = "a size such as `\"2 GiB\"`";
 const MODE: &str = "permission bits such as `\"0644\"`";
+const TIME: &str = "a time such as `\"5 min\"`";
 
 /// A size with its unit.
 #[derive(Debug, Clone)]
@@ -64,6 +65,10 @@ pub struct Size(pub String);
 /// Permission bits as octal digits.
 #[derive(Debug, Clone)]
 pub struct Mode(pub String);
+
+/// A length of time with its unit.
+#[derive(Debug, Clone)]
+pub struct Time(pub String);
 
 /// A table being read.
 pub struct Table<'v, 'i> {
@@ -144,6 +149,7 @@ impl Reader<'_> {
                 Some(format!("write it in brackets: `[{text}]`"))
             }
             (SIZE, DeValue::Integer(_)) => Some(format!("write `\"{text} MiB\"`, if MiB are meant")),
+            (TIME, DeValue::Integer(_)) => Some(format!("write `\"{text} s\"`, if seconds are meant")),
             (MODE, DeValue::Integer(number)) if number.radix() == 8 => {
                 Some(format!("write `\"0{}\"`", number.as_str()))
             }

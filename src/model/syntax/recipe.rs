@@ -1,6 +1,6 @@
 //! `recipes/<name>/recipe.toml` as written.
 
-use super::{List, Mode, Named, Optional, Required, table};
+use super::{List, Mode, Named, Optional, Required, Size, Time, table};
 
 table! {
     /// A recipe: what goes into a root file system.
@@ -29,6 +29,8 @@ table! {
         units: Optional<RawUnits> = "units",
         /// Directories whose contents outlive the image; each becomes a mount below the site's state directory.
         state: List<RawState> = "state",
+        /// Space that has to be free before the application starts.
+        space: List<RawSpace> = "space",
         /// What the container offers over the network.
         service: Optional<RawService> = "service",
     }
@@ -207,12 +209,24 @@ table! {
 }
 
 table! {
+    /// Space that has to be free where the application writes.
+    RawSpace {
+        /// A directory it writes to, in the root file system or on a mount.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// How much has to be free there, as `"2 GiB"`.
+        free: Required<Size> = "free",
+    }
+}
+
+table! {
     /// What the container offers over the network.
     RawService {
         /// TCP port of the web interface.
         port: Required<i64> = "port" ; { "minimum": 1, "maximum": 65535 },
         /// How to tell that it works. Default: `/` answers 200.
         probe: Optional<RawProbe> = "probe",
+        /// How to tell that it works, but waits for somebody to set it up. Asked once the probe is good.
+        setup: Optional<RawSetup> = "setup",
     }
 }
 
@@ -223,8 +237,44 @@ table! {
         path: Required<String> = "path" ; { "pattern": "^/" },
         /// Status codes that are good. Default: `[200]`.
         status: List<i64> = "status" ; { "default": [200], "uniqueItems": true },
-        /// The body must be exactly this, when given.
+        /// The body must be exactly this, when given; line breaks at its end do not count.
         body: Optional<String> = "body",
+        /// The body must contain this, when given. Not together with `body`.
+        contains: Optional<String> = "contains" ; { "minLength": 1 },
+        /// Answers that mean: it is still starting.
+        starting: List<RawStarting> = "starting",
+        /// How long to wait while nobody answers, as `"90 s"`, `"5 min"` or `"2 h"`. Default: `"2 min"`.
+        patience: Optional<Time> = "patience" ; { "default": "2 min" },
+    }
+}
+
+table! {
+    /// An answer that means that the application is still starting, with at least one of `status`, `body` and
+    /// `contains`.
+    RawStarting {
+        /// Status codes. Default: any.
+        status: List<i64> = "status" ; { "uniqueItems": true },
+        /// The body is exactly this.
+        body: Optional<String> = "body",
+        /// The body contains this. Not together with `body`.
+        contains: Optional<String> = "contains" ; { "minLength": 1 },
+        /// How long to wait while it answers so. Default: that of the probe.
+        patience: Optional<Time> = "patience",
+    }
+}
+
+table! {
+    /// An HTTP request whose answer shows that nobody has set the application up yet, with one of `body` and
+    /// `contains`.
+    RawSetup {
+        /// Path and query.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// Status codes that it answers with, set up or not. Default: `[200]`.
+        status: List<i64> = "status" ; { "default": [200], "uniqueItems": true },
+        /// The body is exactly this until it is set up.
+        body: Optional<String> = "body",
+        /// The body contains this until it is set up.
+        contains: Optional<String> = "contains" ; { "minLength": 1 },
     }
 }
 

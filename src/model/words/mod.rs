@@ -8,7 +8,7 @@ mod values;
 
 pub use paths::{absolute, mountable, relative};
 pub use uris::{PLACEHOLDERS, mirror_uri, place_uri, release_of, tarball_url};
-pub use values::{fingerprint, mac, mode, size};
+pub use values::{fingerprint, mac, mode, size, time};
 
 /// Why a text is not what it should be, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -369,6 +369,16 @@ mod tests {
             ["", "2", "GiB", "-1 GiB", "1.5 GiB", "99999999999999999999 GiB", "18446744073709551615 TiB"]
         {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_in_seconds() {
+        assert_eq!(time("90 s"), Ok(90));
+        assert_eq!(time("5min"), Ok(300));
+        assert_eq!(time("12 h"), Ok(43_200));
+        for bad in ["", "5", "h", "-1 s", "1.5 h", "0 s", "169 h", "5 m", "99999999999999999999 s"] {
+            assert!(time(bad).is_err(), "{bad}");
         }
     }
 

@@ -79,6 +79,26 @@ pub fn size(text: &str) -> Result<u64, Complaint> {
     }
 }
 
+/// A length of time with its unit, in seconds; from one second to a week.
+pub fn time(text: &str) -> Result<u64, Complaint> {
+    const FORM: &str = "write a whole number and `s`, `min` or `h`, as `\"5 min\"`";
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "s" => Some(1),
+        "min" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let found =
+        number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    match found {
+        Some(seconds @ 1..=604_800) => Ok(seconds),
+        Some(_) => complain(format!("`{text}` is not between one second and a week"), FORM),
+        None => complain(format!("`{text}` is not a length of time"), FORM),
+    }
+}
+
 /// Hardware address: unicast; upper case when handed back.
 pub fn mac(text: &str) -> Result<String, Complaint> {
     let parts: Vec<_> = text.split(':').collect();
