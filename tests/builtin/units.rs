@@ -79,6 +79,30 @@ fn the_units_of_packages_with_systemctl() {
 }
 
 #[test]
+fn the_units_of_packages_that_are_not_installed() {
+    let Some(mut world) = world() else { return };
+    for scope in ["system", "user"] {
+        let samples = format!("usr/share/sample-units/{scope}");
+        world.change(|root| {
+            for entry in fs::read_dir(root.join(&samples)).unwrap().map(Result::unwrap) {
+                let place = root.join("usr/lib/systemd").join(scope).join(entry.file_name());
+                fs::copy(entry.path(), place).unwrap();
+            }
+        });
+        let option = format!("--{scope}");
+        for unit in with_install(&world, &samples) {
+            for words in
+                [&["unmask"][..], &["--quiet", "was-enabled"], &["enable"], &["update-state"], &["purge"]]
+            {
+                world.call(PROGRAM, &[words, &[&option, &unit]].concat());
+            }
+        }
+    }
+    println!("{} done; declined: {:#?}", world.done, world.declined);
+    assert!(world.done > 200 && world.done > world.declined.len() * 8);
+}
+
+#[test]
 fn the_units_of_packages_without_systemctl() {
     let Some(mut world) = world() else { return };
     world.remove("/usr/bin/systemctl");

@@ -15,6 +15,28 @@ use crate::support::require;
 /// What the root has beside what is required.
 const INCLUDED: &str = "adduser,ca-certificates,dbus,ifupdown,openssh-server,openssl,procps,systemd-sysv";
 
+/// Packages whose units are put into `/usr/share/sample-units/{system,user}` of the root; one that is gone is left out.
+const SAMPLED: &str = "avahi-daemon bind9 chrony cron cups-daemon dnsmasq dovecot-core exim4-base fail2ban fwupd gdm3 \
+    haproxy lighttpd lvm2 mariadb-server memcached multipath-tools network-manager nginx-common nfs-kernel-server \
+    openvpn packagekit pipewire postgresql-common rsync rsyslog samba smartmontools syncthing systemd-resolved \
+    systemd-timesyncd tor transmission-daemon unattended-upgrades wireplumber";
+/// Fetches them into the root `$1` and takes their units out.
+const SAMPLE: &str = r#"set -e
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+samples="$1/usr/share/sample-units"
+mkdir -p "$samples/system" "$samples/user" "$1/var/cache/sample"
+cd "$1/var/cache/sample"
+for package in SAMPLED; do apt-get download "$package" || true; done
+for deb in *.deb; do dpkg-deb -x "$deb" unpacked; done
+for scope in system user; do
+  for directory in usr/lib/systemd lib/systemd; do
+    [ ! -d "unpacked/$directory/$scope" ] ||
+      find "unpacked/$directory/$scope" -maxdepth 1 -type f -exec cp {} "$samples/$scope/" ';'
+  done
+done
+rm -r "$1/var/cache/sample"
+"#;
+
 /// A Debian 13 root, made once and kept; nothing when it cannot be made.
 fn base() -> Option<&'static Path> {
     static BASE: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -35,7 +57,9 @@ fn make_base() -> Option<PathBuf> {
     let work = tempfile::tempdir_in(packages::cache()).ok()?;
     let root = work.path().join("root");
     let output = Command::new("mmdebstrap")
-        .args(["--mode=root", "--variant=apt", &format!("--include={INCLUDED}"), "trixie"])
+        .args(["--mode=root", "--variant=apt", &format!("--include={INCLUDED}")])
+        .arg(format!("--customize-hook={}", SAMPLE.replace("SAMPLED", SAMPLED)))
+        .arg("trixie")
         .arg(&root)
         .arg(format!("deb {uri} trixie main"))
         .output()

@@ -35,11 +35,10 @@ fn answer(call: &Call, root: &Root) -> Option<Answer> {
     }
     let dashes = words.iter().position(|word| *word == "--")?;
     let (given, script_words) = (&words[..dashes], &words[dashes + 1..]);
-    let fresh = match (script, script_words) {
-        ("preinst", ["install"] | ["install", ""]) => true,
-        ("postinst", ["configure"] | ["configure", ""]) => true,
-        _ => false,
-    };
+    let fresh = matches!(
+        (script, script_words),
+        ("preinst", ["install"] | ["install", ""]) | ("postinst", ["configure"] | ["configure", ""])
+    );
     // What the command is about, and how many of its words come before the version.
     let (paths, first): (&[&str], usize) = match (*command, given) {
         ("rm_conffile", [conffile, ..]) => (&[*conffile], 1),

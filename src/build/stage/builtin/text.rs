@@ -6,7 +6,7 @@ use super::answer::Call;
 pub(super) fn is_plain_locale(call: &Call) -> bool {
     let plain = |name: &&str| matches!(call.variable(name), "" | "C" | "POSIX" | "C.UTF-8" | "C.utf8");
     match call.variable("LC_ALL") {
-        "" => ["LC_CTYPE", "LC_COLLATE", "LC_MESSAGES", "LANG"].iter().all(|name| plain(name)),
+        "" => ["LC_CTYPE", "LC_COLLATE", "LC_MESSAGES", "LANG"].iter().all(plain),
         _ => plain(&"LC_ALL"),
     }
 }

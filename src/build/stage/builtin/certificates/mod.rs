@@ -50,7 +50,7 @@ fn plan<'a>(call: &Call, root: &'a Root) -> Option<Plan<'a>> {
     while let Some(word) = words.next() {
         match word {
             "--fresh" | "-f" => fresh = true,
-            "--hooksdir" if words.next()? == "" => hooks = false,
+            "--hooksdir" if words.next()?.is_empty() => hooks = false,
             _ => return None,
         }
     }

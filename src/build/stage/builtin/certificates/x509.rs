@@ -31,7 +31,7 @@ pub(super) fn certificates(text: &[u8]) -> Option<Vec<Vec<u8>>> {
             }
             Some(digits) => {
                 // Lines are full up to the last.
-                if line.is_empty() || line.len() > 64 || digits.len() % 64 != 0 {
+                if line.is_empty() || line.len() > 64 || !digits.len().is_multiple_of(64) {
                     return None;
                 }
                 digits.push_str(line);
@@ -45,7 +45,7 @@ pub(super) fn certificates(text: &[u8]) -> Option<Vec<Vec<u8>>> {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
-    if text.is_empty() || text.len() % 4 != 0 || padding > 2 {
+    if text.is_empty() || !text.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
