@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use super::build::finish_settings;
 use super::session::Session;
 use crate::archive::{self, Source};
-use crate::build::contents::NewContents;
 use crate::build::finish;
 use crate::build::secrets::{self, CleanContents};
 use crate::digest::Sha256;
@@ -62,13 +60,9 @@ impl Drop for Ahead<'_> {
 /// Errors are left to the build, which meets them again if they matter.
 fn work(session: &Session<'_>, plan: &Plan, stage: &Stage, stop: &AtomicBool) -> Done {
     let Ok(layer) = Layer::open(&session.store, stage.key) else { return Done::new() };
-    let mut contents = NewContents::over(&layer);
-    // As far as packages go, the tree of the image will hardly be another one.
-    let Ok(tree) = finish::normalise(layer.tree.clone(), &mut contents, &finish_settings(plan)) else {
-        return Done::new();
-    };
+    let tree = finish::foresee(&layer.tree, plan.epoch);
     let layers: BTreeMap<String, usize> = plan.layer_of_packages();
-    let source = Source { tree: &tree, contents: &contents, head: &[], mtime: plan.epoch, layers: &layers };
+    let source = Source { tree: &tree, contents: &layer, head: &[], mtime: plan.epoch, layers: &layers };
     let (store, threads) = (&session.store, session.options.jobs);
     let done = archive::warm(&source, store, &plan.parameters, threads, stop).unwrap_or_default();
     if !stop.load(Ordering::Relaxed) {

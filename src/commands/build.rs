@@ -175,23 +175,18 @@ fn compose_all<'a>(
     }
     tree = compose::apply_mounts(tree, &mut contents, &evaluated.image.mounts, *epoch)
         .map_err(|error| failed("cannot make the mount points", &error))?;
-    tree = finish::normalise(tree, &mut contents, &finish_settings(plan))
-        .map_err(|error| failed("the tree is not fit for a container", &error))?;
-    session.check_cancelled()?;
-    search_secrets(session, plan, &tree, &contents)?;
-    Ok((tree, contents))
-}
-
-/// What the finish of `plan`'s image depends on.
-pub(super) fn finish_settings(plan: &Plan) -> finish::Settings {
-    let evaluated = &plan.evaluated;
-    finish::Settings {
+    let settings = finish::Settings {
         hostname: evaluated.image.container.hostname.clone(),
         domain: evaluated.site.domain.clone(),
         nameservers: evaluated.site.network.nameservers.clone(),
         timezone: evaluated.site.timezone.clone(),
-        epoch: plan.epoch,
-    }
+        epoch: *epoch,
+    };
+    tree = finish::normalise(tree, &mut contents, &settings)
+        .map_err(|error| failed("the tree is not fit for a container", &error))?;
+    session.check_cancelled()?;
+    search_secrets(session, plan, &tree, &contents)?;
+    Ok((tree, contents))
 }
 
 /// Fails when a file of the image holds a secret. Contents of each layer are searched once.

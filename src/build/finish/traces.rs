@@ -9,7 +9,7 @@ use crate::build::place;
 use crate::tree::{Kind, Node, Tree, TreePath};
 
 /// Directories that are empty in an image, with the mode they have.
-const EMPTY: [(&str, u32); 6] =
+pub(super) const EMPTY: [(&str, u32); 6] =
     [("dev", 0o755), ("proc", 0o555), ("run", 0o755), ("sys", 0o555), ("tmp", 0o1777), ("var/tmp", 0o1777)];
 
 /// Directories from which every file goes that no package ships. Directories in them stay: programs rely on them.

@@ -129,16 +129,14 @@ impl Installer<'_> {
     /// The first round of an empty root: nothing can run before all of it is unpacked.
     fn first(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
         self.unpack(packages, feed)?;
-        let mut waiting: Vec<&Package> = packages.to_vec();
-        waiting.sort_by_key(|package| package.name != MAKES_ACCOUNTS);
         self.stage("running preinst scripts", packages.len());
-        for (done, package) in waiting.iter().enumerate() {
-            self.progress(done, &package.name);
-            self.preinst(package)?;
-            if package.name == MAKES_ACCOUNTS {
-                self.pins.pin(self.root)?;
-            }
+        let (accounts, others): (Vec<&Package>, Vec<&Package>) =
+            packages.iter().partition(|package| package.name == MAKES_ACCOUNTS);
+        if !accounts.is_empty() {
+            self.preinst(&accounts)?;
+            self.pins.pin(self.root)?;
         }
+        self.preinst(&others)?;
         self.configure(packages, packages.iter().map(|package| package.name.clone()).collect())
     }
 
@@ -146,10 +144,7 @@ impl Installer<'_> {
     fn rest(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
         self.pins.pin(self.root)?;
         self.stage("running preinst scripts", packages.len());
-        for (done, package) in packages.iter().enumerate() {
-            self.progress(done, &package.name);
-            self.preinst(package)?;
-        }
+        self.preinst(packages)?;
         self.unpack(packages, feed)?;
         self.configure(packages, vec!["-a".into()])
     }
@@ -165,9 +160,9 @@ impl Installer<'_> {
         })
     }
 
-    fn preinst(&mut self, package: &Package) -> Result<(), Failure> {
-        let seconds = self.orders.limits.script_seconds;
-        preinst::run(self.root, self.scripts, package, &self.dpkg_version, seconds)
+    fn preinst(&mut self, packages: &[&Package]) -> Result<(), Failure> {
+        let seconds = self.orders.limits.script_seconds + SECONDS_PER_PACKAGE * packages.len() as u64;
+        preinst::run(self.root, self.scripts, packages, &self.dpkg_version, seconds)
     }
 
     fn configure(&mut self, packages: &[&Package], what: Vec<String>) -> Result<(), Failure> {
@@ -194,10 +189,6 @@ impl Installer<'_> {
             total: total as u64,
             unit: Unit::Packages,
         });
-    }
-
-    fn progress(&self, done: usize, item: &str) {
-        (self.say)(self.orders.progress(done, item));
     }
 }
 

@@ -1,4 +1,9 @@
-//! Runs `preinst install` as dpkg does: from `tmp.ci`, with the package's control file beside it.
+//! Runs `preinst install` as dpkg does: from `tmp.ci`, with the package's control files beside it.
+//!
+//! All scripts of a round run in one job, one after the other: a job costs more than most of these scripts. Each
+//! package's files wait in a directory of their own and are moved to `tmp.ci` when it is their turn.
+
+use std::fmt::Write as _;
 
 use super::database::ADMIN;
 use super::failure::Failure;
@@ -6,27 +11,69 @@ use super::package::Package;
 use super::root::{Attributes, Root};
 use super::scripts::{Command, Scripts};
 
-/// Runs the preinst of one package, if it has one.
+/// Where files wait, below [`ADMIN`]; each package's in a directory named by its number.
+const WAITING: &str = "tmp.ci.d";
+
+/// Runs the preinst of each package that has one, in order.
 pub(super) fn run(
     root: &Root,
     scripts: &mut dyn Scripts,
-    package: &Package,
+    packages: &[&Package],
     dpkg_version: &str,
     seconds: u64,
 ) -> Result<(), Failure> {
-    if !package.has_script("preinst") {
+    let packages: Vec<_> = packages.iter().filter(|package| package.has_script("preinst")).collect();
+    if packages.is_empty() {
         return Ok(());
     }
-    // debconf reads the package's name from `tmp.ci/control`; from `info/` it would note an unknown owner.
-    let directory = format!("{ADMIN}/tmp.ci");
+    let mut text = String::new();
+    for (number, package) in packages.iter().enumerate() {
+        put(root, package, number)?;
+        add(&mut text, package, number, dpkg_version)?;
+    }
+    let command = Command {
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".into(), text],
+        variables: Vec::new(),
+        seconds,
+    };
+    let ended = scripts.run(&command, &mut |_| {})?;
+    // A script may have exchanged directories.
+    root.forget();
+    let Some(outcome) = ended.failed else {
+        let directory = format!("{ADMIN}/{WAITING}");
+        return remove_directory(root, &directory);
+    };
+    let (package, script) = match ended.left_by {
+        Some(by) => by,
+        // The one before the first that still waits.
+        None => {
+            let mut waits = Vec::new();
+            for number in 0..packages.len() {
+                waits.push(root.stat(format!("{ADMIN}/{WAITING}/{number}").as_bytes())?.is_some());
+            }
+            let next = waits.iter().position(|waits| *waits).unwrap_or(packages.len());
+            (packages[next.saturating_sub(1)].name.clone(), "preinst".to_owned())
+        }
+    };
+    Err(Failure::Script { package, script, outcome, tail: ended.tail })
+}
+
+/// Puts a package's control files where they wait.
+fn put(root: &Root, package: &Package, number: usize) -> Result<(), Failure> {
+    let directory = format!("{ADMIN}/{WAITING}/{number}");
     root.make_directory(&directory, 0o755)?;
     let control = &package.control;
-    let mut names = vec!["control".to_owned()];
+    // debconf reads the package's name from `tmp.ci/control`; from `info/` it would note an unknown owner.
     root.write(&format!("{directory}/control"), control.text.as_bytes(), Attributes::of_root(0o644))?;
     for file in &control.files {
         root.write(&format!("{directory}/{}", file.name), &file.bytes, Attributes::of_root(file.mode))?;
-        names.push(file.name.clone());
     }
+    Ok(())
+}
+
+/// Appends what runs one script to the shell's text.
+fn add(text: &mut String, package: &Package, number: usize, dpkg_version: &str) -> Result<(), Failure> {
     let variables = [
         ("DPKG_MAINTSCRIPT_PACKAGE", package.name.as_str()),
         ("DPKG_MAINTSCRIPT_ARCH", &package.architecture),
@@ -37,22 +84,20 @@ pub(super) fn run(
         ("DPKG_ADMINDIR", "/var/lib/dpkg"),
         ("DPKG_ROOT", ""),
     ];
-    let command = Command {
-        program: format!("/{directory}/preinst"),
-        arguments: vec!["install".into()],
-        variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-        seconds,
-    };
-    let ended = scripts.run(&command, &mut |_| {})?;
-    if let Some(outcome) = ended.failed {
-        let script = "preinst".to_owned();
-        return Err(Failure::Script { package: package.name.clone(), script, outcome, tail: ended.tail });
+    if let Some((name, value)) = variables.iter().find(|(_, value)| value.contains('\'')) {
+        let reason = format!("`{name}` cannot be `{value}`");
+        return Err(Failure::BadPackage { package: package.name.clone(), reason });
     }
-    // A script may have exchanged directories.
-    root.forget();
-    for name in names {
-        root.remove(&format!("{directory}/{name}"))?;
+    let _ = writeln!(text, "mv /{ADMIN}/{WAITING}/{number} /{ADMIN}/tmp.ci || exit");
+    for (name, value) in variables {
+        let _ = write!(text, "{name}='{value}' ");
     }
+    let _ = writeln!(text, "/{ADMIN}/tmp.ci/preinst install || exit");
+    let _ = writeln!(text, "rm -rf /{ADMIN}/tmp.ci || exit");
+    Ok(())
+}
+
+fn remove_directory(root: &Root, directory: &str) -> Result<(), Failure> {
     let removed = root
         .parent(directory.as_bytes())
         .and_then(|(parent, name)| rustix::fs::unlinkat(&parent.fd, name, rustix::fs::AtFlags::REMOVEDIR));

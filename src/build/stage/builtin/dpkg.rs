@@ -17,7 +17,8 @@ pub(super) fn dpkg(call: &Call, _: &Root, _: &mut dyn Peer) -> Answer {
 }
 
 fn answer(call: &Call) -> Option<Answer> {
-    if ["DPKG_DEBUG", "DPKG_FORCE", "POSIXLY_CORRECT"].iter().any(|name| !call.variable(name).is_empty()) {
+    // `DPKG_FORCE`, which dpkg sets for every script, says nothing to these two.
+    if ["DPKG_DEBUG", "POSIXLY_CORRECT"].iter().any(|name| !call.variable(name).is_empty()) {
         return None;
     }
     let words = call.words();

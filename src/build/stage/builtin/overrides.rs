@@ -22,7 +22,8 @@ fn has_override(call: &Call, root: &Root) -> Option<bool> {
     let words = call.words();
     let (["--list", path] | ["--quiet", "--list", path]) = words.as_slice() else { return None };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._+-".contains(&byte);
-    if ["DPKG_ROOT", "DPKG_DEBUG", "DPKG_FORCE"].iter().any(|name| !call.variable(name).is_empty())
+    // `DPKG_FORCE`, which dpkg sets for every script, says nothing to who only lists.
+    if ["DPKG_ROOT", "DPKG_DEBUG"].iter().any(|name| !call.variable(name).is_empty())
         || !matches!(call.variable("DPKG_ADMINDIR"), "" | "/var/lib/dpkg")
         || !is_plain_locale(call)
         || !path.starts_with('/')

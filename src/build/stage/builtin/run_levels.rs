@@ -53,7 +53,8 @@ fn apply(root: &Root, name: &str, plan: &Plan) -> Result<(), Failure> {
 fn plan(call: &Call, root: &Root) -> Option<Plan> {
     let odd = ["DPKG_ROOT", "_SKIP_SYSTEMD_NATIVE"];
     if odd.iter().any(|name| !call.variable(name).is_empty())
-        || call.environment.keys().any(|name| name.starts_with("PERL"))
+        // debconf sets `PERL_DL_NONLAZY`, which says when symbols are bound.
+        || call.environment.keys().any(|name| name.starts_with("PERL") && name != "PERL_DL_NONLAZY")
         || !known::is(root, PROGRAM, &KNOWN).ok()?
     {
         return None;
