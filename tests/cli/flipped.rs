@@ -316,3 +316,14 @@ fn damage_that_its_reader_went_on_with_stops_the_build_too() {
     assert_eq!(built.corner.hashes("app"), built.good[0]);
     assert_eq!(built.corner.damaged(), [""; 0]);
 }
+
+#[test]
+fn a_rebuild_takes_the_store_that_is_named() {
+    let Some(built) = Built::new() else { return };
+    let (result, store) = (built.corner.path("result/app"), built.corner.path("another store"));
+    let (result, store) = (result.to_str().unwrap(), store.to_str().unwrap());
+    let run = built.run(&["verify", result, "--rebuild", "--store", store]).code(0);
+    assert!(run.out.ends_with("good  building it again gives the same bytes\n"), "{}", run.out);
+    assert!(built.corner.path("another store/locks").exists());
+    assert_eq!(fs::read_dir(built.corner.path("another store/tmp")).unwrap().count(), 0);
+}

@@ -9,7 +9,7 @@ use build_images::store::{Kind, Store};
 use rustix::process::Signal;
 
 use crate::project::{Project, Run, later};
-use crate::quick::{Corner, Watched, quick};
+use crate::quick::{Corner, Watched, quick, slow};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -171,7 +171,7 @@ fn what_a_running_build_needs_stays() {
 
 #[test]
 fn it_neither_waits_for_a_running_build_nor_takes_anything_from_it() {
-    let Some(quick) = quick() else { return };
+    let Some(quick) = slow() else { return };
     let corner = Corner::new();
     // So that there is something old to lose.
     corner.run(&quick, &["bare"]).code(0);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::quick::{Corner, Hashes, Quick, Watched, quick};
+use crate::quick::{Corner, Hashes, Quick, Watched, quick, slow};
 use crate::real::hashes;
 
 fn start(corner: &Corner, quick: &Quick, image: &str, result: &Path) -> Watched {
@@ -38,7 +38,7 @@ fn meet(
 
 #[test]
 fn two_builds_of_one_image_make_each_layer_once() {
-    let Some(quick) = quick() else { return };
+    let Some(quick) = slow() else { return };
     let [good, _] = alone(&quick);
     let waiting = "app: waiting for another build of the same image";
     for same_place in [true, false] {
@@ -62,7 +62,7 @@ fn two_builds_of_one_image_make_each_layer_once() {
 
 #[test]
 fn builds_of_two_images_share_the_layer_below() {
-    let Some(quick) = quick() else { return };
+    let Some(quick) = slow() else { return };
     let [good, other] = alone(&quick);
     let corner = Corner::new();
     let result = corner.path("result");
@@ -79,7 +79,7 @@ fn builds_of_two_images_share_the_layer_below() {
 
 #[test]
 fn when_one_of_two_builds_is_killed_the_other_goes_on() {
-    let Some(quick) = quick() else { return };
+    let Some(quick) = slow() else { return };
     let good = alone(&quick);
     let images = [
         ("app", "app: waiting for another build of the same image"),
@@ -104,7 +104,7 @@ fn when_one_of_two_builds_is_killed_the_other_goes_on() {
 
 #[test]
 fn waiting_for_another_build_can_be_interrupted() {
-    let Some(quick) = quick() else { return };
+    let Some(quick) = slow() else { return };
     let corner = Corner::new();
     let result = corner.path("result");
     for (image, waiting) in [("app", "of the same image"), ("bare", "of the same packages")] {

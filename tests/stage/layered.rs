@@ -230,6 +230,9 @@ fn packages_that_are_not_what_the_lock_says_are_refused() {
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     assert!(matches!(failure(store, &good), Failure::Mismatch { field, .. } if field == "SHA-256"));
+    // Whoever builds fetches it again.
+    let noted = store.take_damaged();
+    assert!(noted.iter().any(|damage| damage.name == good.packages[0].sha256.to_string()), "{noted:?}");
     let bomb = on_top(store, *base, &[Deb::new("bomb", "1").file("/srv/zeros", vec![0; 64 << 20])]);
     insta::assert_snapshot!(failure(store, &bomb), @"package `bomb`: `data.tar`, member `srv/zeros`: `data.tar.xz` unpacks to more than 16777216 bytes");
 }
