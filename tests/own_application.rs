@@ -251,6 +251,7 @@ fn the_examples_of_the_page_are_built_as_they_stand() {
     assert_eq!((built[1]["image"].as_str(), layers(&built, 1)), (Some("quill"), (1, 1)), "{built}");
     what_is_in_them(&place.path("project/result"));
     another_tarball_builds_no_layer(&place);
+    kept_and_made_again(&place);
     if require("root", rustix::process::geteuid().is_root()) {
         without_network(&place);
     }
@@ -308,6 +309,20 @@ fn another_tarball_builds_no_layer(place: &Place) {
     fs::write(&recipe, text).unwrap();
     fs::write(place.path("project/images/images.lock"), lock).unwrap();
     place.run(&["ledger"]);
+}
+
+/// What the lock and results name stays, and an artifact with a tarball can be made again from it.
+fn kept_and_made_again(place: &Place) {
+    place.run(&["gc"]);
+    let kept: Vec<_> =
+        fs::read_dir(place.path("store/tarballs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(kept, [Sha256::of(tarball("2.1")).to_string().as_str()]);
+    let asked = place.files.requests().len();
+    let result = place.path("project/result/ledger");
+    let run = place.run(&["verify", "--rebuild", result.to_str().unwrap()]);
+    assert!(run.ends_with("good  building it again gives the same bytes\n"), "{run}");
+    assert_eq!(place.files.requests().len(), asked);
+    assert_eq!(json(&place.run(&["ledger", "--json"]))[0]["done"], "unchanged");
 }
 
 /// From a directory alone: the same lock and the same bytes, in a network namespace that has nothing.

@@ -159,6 +159,18 @@ pub enum UniverseError {
     TooMany,
 }
 
+impl UniverseError {
+    /// The archive whose index it is.
+    pub fn archive(&self) -> Option<&str> {
+        match self {
+            Self::Stanza { archive, .. }
+            | Self::Architecture { archive, .. }
+            | Self::NotAutomatic { archive, .. } => Some(archive),
+            Self::TooMany => None,
+        }
+    }
+}
+
 impl<'a> Universe<'a> {
     /// Reads the indices, those of the first sources first.
     ///

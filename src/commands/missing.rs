@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::CommandError;
-use crate::apt::locking::{Lacking, Missing};
+use crate::apt::locking::{Lacking, Missing, Tried};
 use crate::apt::sync::SyncError;
 use crate::fetch::file_name;
 
@@ -57,43 +57,58 @@ fn said(missing: &Missing) -> String {
     };
     let part = match lacking {
         Lacking::Archive(SyncError::Suite { suite, .. }) => format!("its suite `{suite}` cannot be had"),
+        Lacking::Archive(SyncError::Keys { .. }) => "it cannot be used".to_owned(),
         Lacking::Newer(SyncError::Suite { suite, .. }) => {
             format!("the newest state of its suite `{suite}` cannot be had")
         }
         _ => "it cannot be had".to_owned(),
     };
-    let mut text = format!("{what} `{name}` {state}, and {part}: ");
+    let mut text = match lacking {
+        Lacking::Archive(SyncError::Index { .. }) => format!("{what} `{name}` {state}, since "),
+        _ => format!("{what} `{name}` {state}, and {part}: "),
+    };
     let tried = missing.tried();
     if tried.is_empty() {
-        let error = missing.error().to_string();
-        text += error.lines().map(str::trim).collect::<Vec<_>>().join(" ").as_str();
+        let error = missing.error();
+        let mut causes = vec![error.to_string()];
+        causes.extend(std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string));
+        let causes = causes.join(": ");
+        text += causes.lines().map(str::trim).collect::<Vec<_>>().join(" ").as_str();
     }
     for (position, place) in tried.iter().enumerate() {
         let separator = if position == 0 { "" } else { "; " };
         // Writing to a string cannot fail.
         _ = write!(text, "{separator}{} ({}) {}", place.uri, place.origin, place.reason);
     }
-    text += match lacking {
-        Lacking::Tarball(_) => "\nhelp: give the URI of a directory that has ",
-        _ => "\nhelp: name a mirror, ",
-    };
+    text + "\nhelp: " + &help(missing, &tried)
+}
+
+/// What can be done.
+fn help(missing: &Missing, tried: &[Tried]) -> String {
+    let Missing { name, locked, lacking, .. } = missing;
+    let mirror = format!(
+        "name a mirror, with `[archive.{name}]` and its `uri` in images/site.toml or with `--mirror {name}=URI`; \
+         `build-images vendor DIR` makes one where the archive can be reached"
+    );
     match lacking {
         Lacking::Tarball(_) => {
             let uri = tried.last().map(|place| place.uri.as_str()).unwrap_or_default();
             let file = file_name(uri).unwrap_or("the file");
-            _ = write!(
-                text,
-                "`{file}`, with `--mirror {name}=URI` or under `[mirrors]` in images/site.toml, or correct `url` and \
-                 `sha256` in its recipe"
-            );
+            format!(
+                "give the URI of a directory that has `{file}`, with `--mirror {name}=URI` or under `[mirrors]` in \
+                 images/site.toml, or correct `url` and `sha256` in its recipe"
+            )
         }
-        _ => {
-            _ = write!(
-                text,
-                "with `[archive.{name}]` and its `uri` in images/site.toml or with `--mirror {name}=URI`; \
-                 `build-images vendor DIR` makes one where the archive can be reached"
-            );
+        Lacking::Archive(SyncError::Index { .. }) => {
+            "whoever runs the archive has to mend it; until then leave it and what comes from it out"
+                .to_owned()
         }
+        Lacking::Archive(SyncError::Keys { .. }) => {
+            "`keys` and `fingerprints` of the archive have to fit one another".to_owned()
+        }
+        Lacking::Archive(_) if *locked => {
+            format!("`build-images update {name}` moves on to its newest state; or {mirror}")
+        }
+        _ => mirror,
     }
-    text
 }

@@ -416,3 +416,40 @@ fn packages_that_do_not_fit_stop_only_the_images_that_need_them() {
     two.run_with(&two.project.serve(later(), 1), Some(&other), &["update"]).code(1);
     assert_eq!(two.project.read("images/images.lock"), before);
 }
+
+#[test]
+fn an_index_that_cannot_be_read_stops_only_the_images_that_need_it() {
+    let two = Two::new();
+    let date =
+        Timestamp::from_second((Timestamp::now() - SignedDuration::from_hours(2)).as_second()).unwrap();
+    let other = Repository::new()
+        .name("other")
+        .date(&date.to_string())
+        .valid_until(None)
+        .signer(two.key.clone())
+        .index("Package: player\nVersion: 1\nArchitecture: all\nFilename: pool/p.deb\nSize: 1\nMD5sum: 0\n\n")
+        .serve();
+    let run = two.run(Some(&other), &["lock"]).code(1);
+    insta::assert_snapshot!("other_unreadable", two.project.redact(&two.test, &run.err));
+    assert_eq!(two.pins("test"), TEST_1);
+    assert_eq!(two.row("other"), None);
+}
+
+#[test]
+fn a_named_image_leaves_what_others_stand_on_to_be_resolved_again() {
+    let two = Two::new();
+    let other = two.other(1, 48);
+    two.run(Some(&other), &["lock"]).code(0);
+    two.project.base("");
+    let base = two.project.read("recipes/base/recipe.toml");
+    two.project.write("recipes/base/recipe.toml", &base.replace("\"extra\"]", "\"extra\", \"more\"]"));
+    // The build itself cannot go on, but what it needs is locked, and the other image keeps its pins.
+    two.run(None, &["bare"]).code(1);
+    let text = two.project.read("images/images.lock");
+    assert_eq!(text.matches("unresolved = true").count(), 2, "{text}");
+    assert!(two.pins("test").contains(&"more 1".to_owned()));
+    assert_eq!(two.pins("other"), ["codec 1", "player 1"]);
+    two.run(None, &["lock"]).code(0);
+    assert!(!two.project.read("images/images.lock").contains("unresolved"));
+    assert_eq!(two.pins("other"), ["codec 1", "player 1"]);
+}

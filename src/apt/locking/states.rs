@@ -7,6 +7,7 @@ use super::texts::Texts;
 use super::{ArchiveSource, ControlFileError, Locking, LockingError};
 use crate::apt::lockfile::{Lock, LockedArchive, LockedPackage};
 use crate::apt::sync::{SyncError, SyncedArchive};
+use crate::apt::universe::UniverseError;
 use crate::fetch::FetchError;
 use crate::model::recipe::Archive;
 use crate::plan::Requests;
@@ -18,6 +19,8 @@ pub(super) struct States {
     pub synced: BTreeMap<String, SyncedArchive>,
     /// What the lock says of each archive.
     rows: Vec<LockedArchive>,
+    /// What the lock said of archives that are to move, or to be new.
+    before: BTreeMap<String, Option<LockedArchive>>,
     /// Archives that cannot be had at all.
     failed: BTreeMap<String, SyncError>,
     /// Archives of which only the locked packages are known, by their .debs.
@@ -83,6 +86,7 @@ impl States {
     ) -> Result<(), LockingError> {
         let error = match source.newest(archive, locked) {
             Ok(state) => {
+                self.before.insert(archive.name.clone(), old.archive(&archive.name).cloned());
                 self.rows.push(state.locked.clone());
                 self.synced.insert(archive.name.clone(), state);
                 return Ok(());
@@ -151,6 +155,10 @@ impl States {
         loop {
             let error = match resolve(&self.lost, self.rows.clone()) {
                 Err(error @ LockingError::Unsatisfiable { .. }) => error,
+                Err(LockingError::Universe(error)) => match self.unusable(requests, redo, error) {
+                    Some(error) => return Err(error.into()),
+                    None => continue,
+                },
                 other => return other,
             };
             let LockingError::Unsatisfiable { recipes, .. } = &error else { return Err(error) };
@@ -170,6 +178,32 @@ impl States {
         }
     }
 
+    /// Gives up an archive whose index cannot be used, and every set that needs it. The error comes back when there is no
+    /// such set left.
+    fn unusable(
+        &mut self,
+        requests: &Requests,
+        redo: &BTreeSet<usize>,
+        error: UniverseError,
+    ) -> Option<UniverseError> {
+        let Some(archive) = error.archive().map(str::to_owned) else { return Some(error) };
+        let before = self.lost.len();
+        for index in redo {
+            if requests.sets[*index].archives.contains_key(&archive) {
+                self.lost.entry(*index).or_insert_with(|| archive.clone());
+            }
+        }
+        if self.lost.len() == before {
+            return Some(error);
+        }
+        if let Some(before) = self.before.remove(&archive) {
+            self.rows.retain(|row| row.name != archive);
+            self.rows.extend(before);
+        }
+        self.failed.insert(archive.clone(), SyncError::Index { archive, source: Box::new(error) });
+        None
+    }
+
     /// Gives up a set and all above it.
     fn lose(&mut self, requests: &Requests, place: usize, archive: &str) {
         self.lost.insert(place, archive.to_owned());
@@ -183,8 +217,12 @@ impl States {
     /// `lock`, with what is missing from it.
     pub(super) fn finish(self, requests: &Requests, lock: Lock) -> Locking {
         let Self { failed, partial, stayed, lost, unsatisfiable, .. } = self;
-        let waiting = |archive: &str| -> BTreeSet<String> {
-            let sets = lost.iter().filter(|(_, name)| *name == archive).map(|(set, _)| &requests.sets[*set]);
+        let waiting = |archive: &str, whole: bool| -> BTreeSet<String> {
+            // A set may wait for several archives, of which one is noted.
+            let waits = |(set, name): &(&usize, &String)| {
+                *name == archive || whole && requests.sets[**set].archives.contains_key(archive)
+            };
+            let sets = lost.iter().filter(waits).map(|(set, _)| &requests.sets[*set]);
             // A set that is as it was, on packages that are as they were, is still good.
             let stuck = sets.filter(|request| {
                 let set = lock.set(&request.recipes);
@@ -193,8 +231,10 @@ impl States {
             stuck.flat_map(|request| request.images.iter().cloned()).collect()
         };
         let mut missing = Vec::new();
-        for (name, error) in failed.into_iter().chain(partial) {
-            let images = waiting(&name);
+        let failed = failed.into_iter().map(|(name, error)| (name, error, true));
+        let partial = partial.into_iter().map(|(name, error)| (name, error, false));
+        for (name, error, whole) in failed.chain(partial) {
+            let images = waiting(&name, whole);
             if !images.is_empty() {
                 let lacking = Lacking::Archive(error);
                 missing.push(Missing { locked: lock.archive(&name).is_some(), name, images, lacking });

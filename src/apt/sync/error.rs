@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::apt::locking::ControlFileError;
 use crate::apt::openpgp::{KeyringError, VerifyError};
 use crate::apt::release::ReleaseError;
+use crate::apt::universe::UniverseError;
 use crate::digest::Sha256;
 use crate::fetch::{FetchError, Origin};
 
@@ -48,6 +49,14 @@ pub enum SyncError {
         archive: String,
         /// Why the .deb cannot be read.
         source: Box<ControlFileError>,
+    },
+    /// A package index is signed, but not as Debian's policy has it.
+    #[error("its package index cannot be used")]
+    Index {
+        /// The archive.
+        archive: String,
+        /// What is wrong.
+        source: Box<UniverseError>,
     },
     /// The store failed, or the user stopped the run.
     #[error(transparent)]
