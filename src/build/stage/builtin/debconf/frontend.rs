@@ -80,9 +80,11 @@ impl<'a> Frontend<'a> {
             b"Error" => Ok(Kind::Error),
             other => {
                 let class = format!("Debconf::Element::Noninteractive::{}", String::from_utf8_lossy(other));
-                Err(Died::new(format!(
+                let reason = format!(
                     "Can't locate object method \"new\" via package \"{class}\" (perhaps you forgot to load \"{class}\"?)"
-                )))
+                );
+                // Perl looked for a file of that class and ends with what it was told.
+                Err(Died { reason, status: 2 })
             }
         }
     }

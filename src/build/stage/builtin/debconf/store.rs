@@ -16,9 +16,9 @@ pub(super) struct Died {
 }
 
 impl Died {
-    /// Perl ends with the number of the last failed system call, which is one of looking for a file here.
+    /// Perl's exit status when no system call has failed.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), status: 2 }
+        Self { reason: reason.into(), status: 255 }
     }
 }
 

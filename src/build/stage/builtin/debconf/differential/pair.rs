@@ -131,7 +131,7 @@ impl Peer for InRoot<'_> {
     fn wait(&mut self) -> io::Result<u8> {
         let mut child = self.child.take().ok_or(io::ErrorKind::NotFound)?;
         let status = child.wait()?;
-        Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or(0), |code| code) as u8)
+        Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) as u8)
     }
 
     fn write(&mut self, descriptor: u8, bytes: &[u8]) -> io::Result<()> {
@@ -286,10 +286,10 @@ impl Pair {
     }
 
     #[expect(clippy::print_stderr, reason = "the harness shows it with the test's result")]
-    pub fn report(&self) {
-        let (theirs, ours, calls) = self.taken;
+    pub fn report(&mut self, what: &str) {
+        let (theirs, ours, calls) = std::mem::take(&mut self.taken);
         eprintln!(
-            "{calls} calls, scripts included: Debian's {:?}, here {:?} each",
+            "{what}: {calls} calls, Debian's {:?}, here {:?} each, the start of the sandbox included in both",
             theirs / calls,
             ours / calls
         );
