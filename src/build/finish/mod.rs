@@ -82,7 +82,8 @@ pub fn normalise(
 /// not a whole image yet.
 pub fn foresee(tree: &Tree, epoch: i64) -> Tree {
     let emptied: Vec<_> = traces::EMPTY.iter().filter_map(|(path, _)| TreePath::new(path).ok()).collect();
-    let kept = |path: &TreePath| !emptied.iter().any(|directory| path.is_within(directory) && path != directory);
+    let kept =
+        |path: &TreePath| !emptied.iter().any(|directory| path.is_within(directory) && path != directory);
     let clamped = |node: &Node| Node { mtime: node.mtime.clamp(0, epoch), ..node.clone() };
     let entries = tree.iter().filter(|(path, _)| kept(path));
     entries.map(|(path, node)| (path.clone(), clamped(node))).collect()

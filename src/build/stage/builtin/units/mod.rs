@@ -112,9 +112,8 @@ pub(super) fn deb_systemd_helper(call: &Call, root: &Root, _: &mut dyn Peer) -> 
 fn request<'a>(call: &'a Call, root: &'a Root) -> Option<Request<'a>> {
     let odd = ["_DEB_SYSTEMD_HELPER_DEBUG", "_DEB_SYSTEMD_HELPER_PURGE", "DPKG_ROOT", "POSIXLY_CORRECT"];
     // debconf sets `PERL_DL_NONLAZY`, which says when symbols are bound.
-    let perl = |name: &String| {
-        name.starts_with("PERL") && name != "PERL_DL_NONLAZY" || name.starts_with("SYSTEMD_")
-    };
+    let perl =
+        |name: &String| name.starts_with("PERL") && name != "PERL_DL_NONLAZY" || name.starts_with("SYSTEMD_");
     if odd.iter().any(|name| !call.variable(name).is_empty())
         || call.environment.keys().any(perl)
         || matches!(call.variable("DPKG_MAINTSCRIPT_PACKAGE"), "" | "0")
