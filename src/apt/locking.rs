@@ -132,13 +132,20 @@ pub fn lock_missing(
     let changed = |name: &str| stale.iter().any(|s| matches!(s, Stale::ChangedArchive(n) if n == name));
     let mut redo: BTreeSet<usize> = to_resolve(requests, stale);
     redo.retain(|set| wanted(&requests.sets[*set].images));
-    let needed: BTreeSet<&String> = redo.iter().flat_map(|set| requests.sets[*set].archives.keys()).collect();
     let mut states = States::default();
-    for (name, archive) in requests.archives() {
-        let locked = old.archive(name).filter(|_| !changed(name));
-        if !needed.contains(&name.to_owned()) {
-            states.keep(old.archive(name));
-        } else if let Some(locked) = locked {
+    let archives = requests.archives();
+    let (pinned, new): (Vec<_>, Vec<_>) =
+        archives.iter().partition(|(name, _)| old.archive(name).is_some() && !changed(name));
+    // New ones first: what a list needs beside one that cannot be had is not worth fetching.
+    for (name, archive) in new.into_iter().chain(pinned) {
+        let needs = |set: &&usize| {
+            let archives = &requests.sets[**set].archives;
+            archives.contains_key(*name) && !archives.keys().any(|other| states.has_failed(other))
+        };
+        let locked = old.archive(name);
+        if !redo.iter().any(|set| needs(&set)) {
+            states.keep(locked);
+        } else if let Some(locked) = locked.filter(|_| !changed(name)) {
             states.pinned(archive, locked, old, source)?;
         } else {
             states.newest(archive, None, old, source)?;

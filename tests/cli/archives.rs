@@ -129,8 +129,12 @@ fn one_that_cannot_be_reached_stops_only_the_images_that_need_it() {
     assert!(run.out.contains("packages     4, not all locked: `build-images lock`\n"), "{}", run.out);
     assert!(two.run(None, &["config", "media"]).code(0).out.contains("hostname: media\n"));
 
-    // A build says for this image in two lines what is missing, and builds the others.
+    // A build says for this image in two lines what is missing, and builds the others. It does not fetch what would be
+    // of no use alone.
+    let asked = two.test.server.requests().len();
     let run = two.run(None, &["media"]).code(1);
+    assert_eq!(two.test.server.requests().len(), asked);
+    assert!(!run.err.contains("test: fetching indices"), "{}", run.err);
     insta::assert_snapshot!("other_unreachable_build_out", run.out);
     let error: Vec<_> = run.err.lines().skip_while(|line| !line.starts_with("error: ")).collect();
     assert_eq!(error.len(), 2, "{}", run.err);

@@ -127,6 +127,11 @@ impl States {
         Ok(())
     }
 
+    /// Whether it is known that the archive cannot be had.
+    pub(super) fn has_failed(&self, name: &str) -> bool {
+        self.failed.contains_key(name)
+    }
+
     /// Whether the archive is at its newest state.
     pub(super) fn moved(&self, name: &str) -> bool {
         self.synced.contains_key(name) && !self.stayed.contains_key(name)
