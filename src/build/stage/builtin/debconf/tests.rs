@@ -92,7 +92,10 @@ impl Peer for Script {
             let mut heard = Vec::new();
             for line in lines.split_inclusive(|byte| *byte == b'\n') {
                 let mut reply = String::new();
-                if (&theirs).write_all(line).is_err() || replies.read_line(&mut reply).is_err() {
+                if (&theirs).write_all(line).is_err() || !line.ends_with(b"\n") {
+                    break;
+                }
+                if replies.read_line(&mut reply).is_err() {
                     break;
                 }
                 heard.push(reply);
@@ -473,4 +476,16 @@ fn packages_are_known_by_their_script() {
     root.forget();
     assert_eq!(package(&["/var/lib/dpkg/tmp.ci/preinst"], None), both("new", "Configuring new"));
     assert_eq!(package(POSTINST, None), both("p", "Configuring p"));
+}
+
+#[test]
+fn a_last_line_may_have_no_end() {
+    let image = image();
+    let mut script = Script { status: 4, ..Script::of("SET p/q one\nSET p/q the last") };
+    // It hears nothing after its end.
+    assert_eq!(talk(image.path(), POSTINST, &mut script), Answer::status(4));
+    assert!(databases(image.path()).contains("Value: the last\n"));
+    let mut script = Script::of("SET p/q two\n0");
+    assert_eq!(talk(image.path(), POSTINST, &mut script), Answer::success());
+    assert_eq!(script.heard, ["0 value set\n"]);
 }

@@ -177,7 +177,7 @@ fn every_command() {
         pair.call(&[&postinst, "configure", "1.0"]);
         pair.write(&postinst[1..], "#!/bin/sh\nprintf 'SET all/string the last line'\n", 0o755);
         pair.call(&[&postinst, "triggered", "x"]);
-        pair.write("opt/tool", &talking("SET all/string tool\nREGISTER all/string all/by-tool\n", 0), 0o755);
+        pair.write("opt/tool", &talking("SET all/string tool\nGET tool/own\n", 0), 0o755);
         pair.write("opt/tool.templates", "Template: tool/own\nType: password\nDescription: Own\n", 0o644);
         pair.call(&["/opt/tool", "x"]);
         pair.write(&format!("{info}.postrm"), &talking("PURGE\n", 0), 0o755);
