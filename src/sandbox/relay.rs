@@ -6,8 +6,9 @@
 //!
 //! # Messages
 //! From the relay, first: three numbers of four bytes, little endian: length, arguments, variables; then that many
-//! strings, each ended by a zero byte, and the working directory. A call too long to send has one argument and
-//! `u32::MAX` variables. From the worker, any number of: a letter, a length of four bytes, a body.
+//! strings, each ended by a zero byte, and the working directory. A call too long to send, or with a mask of file modes
+//! other than 022, has one argument and `u32::MAX` variables. From the worker, any number of: a letter, a length of four
+//! bytes, a body.
 //!
 //! | letter | body | the relay |
 //! |---|---|---|
@@ -86,7 +87,7 @@ pub struct Request {
     pub arguments: Vec<Vec<u8>>,
     /// `NAME=value` each.
     pub environment: Vec<Vec<u8>>,
-    /// The working directory; nothing when the call was too long to be sent whole. Then there is just the name.
+    /// The working directory; nothing when the call could not be sent whole. Then there is just the name.
     pub directory: Option<Vec<u8>>,
 }
 

@@ -14,6 +14,8 @@ use core::ptr::{addr_of_mut, null};
 
 /// Where the socket is, in a job.
 const SOCKET: &[u8] = b"/dev/build-images/socket\0";
+/// The mask of file modes that dpkg sets for scripts.
+const USUAL_MASK: usize = 0o022;
 /// Longest message, in bytes.
 const LONGEST: usize = 256 << 10;
 /// Most arguments and most variables of a program that is started.
@@ -37,6 +39,7 @@ mod number {
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const GETCWD: usize = 79;
+    pub const UMASK: usize = 95;
     pub const EXIT_GROUP: usize = 231;
 }
 
@@ -54,6 +57,7 @@ mod number {
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
     pub const GETCWD: usize = 17;
+    pub const UMASK: usize = 166;
     pub const EXIT_GROUP: usize = 94;
 }
 
@@ -200,7 +204,10 @@ extern "C" fn main(stack: *const usize) -> ! {
             b'2' => write_all(2, body),
             b'X' => exit(usize::from(body.first().copied().unwrap_or(126))),
             b'R' => {
-                call(number::EXECVE, [body.as_ptr() as usize, arguments as usize, environment as usize, 0, 0]);
+                call(
+                    number::EXECVE,
+                    [body.as_ptr() as usize, arguments as usize, environment as usize, 0, 0],
+                );
                 give_up();
             }
             b'S' => start(socket, body, environment),
@@ -215,19 +222,29 @@ extern "C" fn main(stack: *const usize) -> ! {
 }
 
 /// Sends the call: length, number of arguments, number of variables; the strings; last the working directory.
-fn ask(socket: usize, arguments: *const *const u8, environment: *const *const u8, message: &mut [u8; LONGEST]) {
+fn ask(
+    socket: usize,
+    arguments: *const *const u8,
+    environment: *const *const u8,
+    message: &mut [u8; LONGEST],
+) {
     let mut filler = Filler { bytes: &mut message[12..], length: 0, fits: true };
     let (mut count, mut variables) = (filler.push_all(arguments), filler.push_all(environment));
     let mut length = filler.length;
     let mut directory = 0;
-    if filler.fits {
+    // Whoever answers makes files as with the usual mask; a caller that has another one gets the real program.
+    let mask = call(number::UMASK, [USUAL_MASK, 0, 0, 0, 0]) as usize;
+    if mask != USUAL_MASK {
+        call(number::UMASK, [mask, 0, 0, 0, 0]);
+    }
+    if filler.fits && mask == USUAL_MASK {
         let rest = &mut filler.bytes[length..];
         directory = call(number::GETCWD, [rest.as_mut_ptr() as usize, rest.len(), 0, 0, 0]);
     }
     if directory > 0 {
         length += directory as usize;
     } else {
-        // Too long to send, or nowhere: only the name, to be told where the real program is.
+        // Too long to send, nowhere, or unusual: only the name, to be told where the real program is.
         let mut filler = Filler { bytes: &mut message[12..], length: 0, fits: true };
         // SAFETY: the kernel gives at least one argument; a caller that gave none gets an empty one.
         filler.push(unsafe { *arguments });

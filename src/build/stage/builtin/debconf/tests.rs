@@ -440,7 +440,7 @@ fn what_is_not_understood_is_declined() {
 fn another_debconf_is_declined() {
     let image = image();
     let mut script = Script::of("");
-    let answer = frontend(&call(POSTINST), &open(image.path()), &mut script);
+    let answer = Debconf::default().frontend(&call(POSTINST), &open(image.path()), &mut script);
     assert_eq!(answer, Answer::Decline);
     assert_eq!(databases(image.path()), "");
 }
