@@ -2,10 +2,12 @@
 //!
 //! A result directory is written beside its place and renamed, so it is whole or absent.
 
+mod early;
 mod manifest;
 mod result;
 mod sbom;
 
+pub use early::EarlyFile;
 pub use manifest::{FORMAT, FileEntry, FrameEntry, Manifest, ManifestError, PackageEntry, TarballEntry};
 pub(crate) use result::{NOTES, check_note};
 pub use result::{ResultDirectory, ResultError};

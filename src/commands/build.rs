@@ -15,7 +15,7 @@ use super::{mend, missing, stages, tarballs};
 use crate::apt::lockfile::LockedPackage;
 use crate::archive;
 use crate::artifact::{
-    self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
+    self, EarlyFile, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
 };
 use crate::build::contents::NewContents;
 use crate::build::secrets::{self, CleanContents};
@@ -233,7 +233,7 @@ fn write(
     let head = [archive::Head { path: configuration, bytes: plan.config.clone().into_bytes() }];
     let layers = plan.layer_of_packages();
     let source = archive::Source { tree, contents, head: &head, mtime: plan.epoch, layers: &layers };
-    let file = File::create(&path).context("make", &path)?;
+    let file = EarlyFile::new(File::create(&path).context("make", &path)?);
     let summary = archive::write(
         &source,
         &session.store,

@@ -469,7 +469,9 @@ fn word() -> impl Strategy<Value = String> {
 }
 
 fn volume() -> impl Strategy<Value = String> {
+    // A part `.` or `..` is refused.
     "[a-z][a-z0-9-]{0,5}[a-z0-9]:[a-z0-9/._-]{0,10}[a-z0-9]"
+        .prop_filter("a part of dots", |volume| !volume.split('/').any(|part| part == "." || part == ".."))
 }
 
 fn flag(key: &'static str) -> impl Strategy<Value = Option<String>> {

@@ -14,7 +14,7 @@ use crate::real::{Place, hashes};
 
 /// Stages of a build, in order; the second image layer has the same once more.
 const MOMENTS: [(&str, u64); 4] = [
-    ("debian-13: reading packages", 300),
+    ("debian-13: unpacking", 300),
     ("debian-13: configuring", 1500),
     ("qbittorrent: unpacking", 100),
     ("qbittorrent: compressing frames", 400),

@@ -7,6 +7,7 @@
     reason = "a test that cannot be set up has to fail, and its timings are worth a look"
 )]
 
+mod builtins;
 mod compare;
 mod layered;
 mod machine;

@@ -59,7 +59,8 @@ fn mirror() -> Option<String> {
     Some(uri.to_owned())
 }
 
-fn fetch(name: &str, requested: &[&str]) -> Option<Fetched> {
+/// The packages `requested`, with those that are Essential or required and what they all need; kept under `name`.
+pub fn fetch(name: &str, requested: &[&str]) -> Option<Fetched> {
     let directory = cache().join(name);
     let archives = directory.join("cache/archives");
     if !directory.join("complete").exists() {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::*;
 use crate::apt::deb::maker::Deb;
@@ -101,7 +102,10 @@ fn seen(root: &Path) -> BTreeMap<String, String> {
         } else {
             String::new()
         };
-        let mtime = if metadata.is_dir() || database { 0 } else { metadata.mtime() };
+        // What this test made itself is as old as the test; both roots need not be made in the same second.
+        let now = std::time::SystemTime::now();
+        let made_here = metadata.modified().is_ok_and(|time| time + Duration::from_secs(3600) > now);
+        let mtime = if metadata.is_dir() || database || made_here { 0 } else { metadata.mtime() };
         let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
         let links = if metadata.is_dir() { 0 } else { metadata.nlink() };
         all.insert(path, format!("{mode:o} {uid}:{gid} {mtime} {links} {content}"));
