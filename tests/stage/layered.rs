@@ -163,7 +163,7 @@ fn scripts_find_the_same_environment_everywhere() {
     DEBIAN_FRONTEND=noninteractive
     HOME=/root
     LC_ALL=C.UTF-8
-    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    PATH=/dev/build-images:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PWD=/
     SOURCE_DATE_EPOCH=1767225600
     TERM=dumb

@@ -132,7 +132,8 @@ fn times_are_those_of_the_packages(layer: &Layer, reference: &Path) {
         assert_eq!(node.mtime, expected, "{path}");
         kept += usize::from(expected != EPOCH);
     }
-    assert!(kept > 3000, "{kept}");
+    // Fewer with each point release: what is younger than the epoch has its time.
+    assert!(kept > 1000, "{kept}");
 }
 
 #[test]
