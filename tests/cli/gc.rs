@@ -137,11 +137,14 @@ fn what_was_used_lately_is_kept_for_some_days() {
     corner.run(&quick, &["app"]).code(0);
     fs::remove_dir_all(corner.path("result")).unwrap();
     gc("30");
-    // It used everything but the packages, which are in the layers.
-    assert_eq!(count(), [0, all[1], all[2], all[3]]);
+    // It used everything but the packages, which are in the layers; and a frame that was compressed ahead, while the upper
+    // layer was in the making, may be none of the archive's.
+    let used = count();
+    assert_eq!((used[0], used[1], used[3]), (0, all[1], all[3]));
+    assert!(used[2] + 1 >= all[2], "{used:?} of {all:?}");
     age(31);
     gc("32");
-    assert_eq!(count(), [0, all[1], all[2], all[3]]);
+    assert_eq!(count(), used);
     gc("30");
     assert_eq!(count(), [0; 4]);
 }
