@@ -7,7 +7,7 @@
 //! A builtin does only what it understands whole. Anything else it declines, before any effect, and the relay becomes
 //! the image's own program. It also declines where that program is none of those it was compared with, by hash: an
 //! update of the program turns the builtin off until it has been compared again. The comparison, byte by byte, is
-//! `tests/builtin`.
+//! `tests/builtin`, for debconf `debconf/differential`.
 //!
 //! Calls come from maintainer scripts, so nothing in them is trusted: paths are resolved by the kernel inside the
 //! root, where the script itself could write as well; sizes are bounded.
