@@ -193,6 +193,11 @@ fn a_flipped_bit_is_found_named_and_made_again() {
         for third in 0..3 {
             let files = files(&built.corner.path(kind.directory), kind);
             let path = files[seeded.below(files.len() as u64) as usize].clone();
+            if kind.object == "hash-state" {
+                // A build reads the last one of each image only.
+                let others = files.iter().filter(|file| **file != path);
+                others.for_each(|file| fs::remove_file(file).unwrap());
+            }
             let at = flip(&path, third, &mut seeded);
             let context =
                 format!("seed {SEED}, kind {number}, third {third}: byte {at} of `{}`", path.display());
