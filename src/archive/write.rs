@@ -13,7 +13,7 @@ use super::member::{self, Head, Member, MemberError};
 use super::running::{self, RunningHash};
 use super::table::{FORMAT, FrameInfo, FrameTable};
 use crate::digest::{HashingWriter, Sha256};
-use crate::priority::{Way, give_way};
+use crate::priority::give_way;
 use crate::progress::{Event, Over, Reporter, Unit};
 use crate::store::{Kind, Store, StoreError};
 use crate::tree::{Contents, Tree};
@@ -186,7 +186,7 @@ pub fn warm(
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, frames.len().max(1)) {
             scope.spawn(|| {
-                give_way(Way::Later);
+                give_way();
                 work();
             });
         }

@@ -69,7 +69,8 @@ pub fn unpack(store: &Store, path: &Path, sha256: Sha256) -> Result<Layer, Tarba
     let length = file.metadata().context("look at", path)?.len();
     let pending = store.create_directory()?;
     let pack_path = pending.path().join("pack");
-    let mut pack = PackWriter::new(File::create(&pack_path).context("make", &pack_path)?, BTreeSet::new());
+    let below = BTreeSet::new();
+    let mut pack = PackWriter::new(File::create(&pack_path).context("make", &pack_path)?, &below);
     let compression = compression(&file).context("read", path)?;
     let compression = compression.map_err(|found| TarballError::Form { found })?;
     let reader = decompressor(file, compression, ("the tarball", length), MAX_UNPACKED)?;

@@ -13,7 +13,7 @@ use crate::build::secrets::{self, CleanContents};
 use crate::digest::Sha256;
 use crate::layer::Layer;
 use crate::plan::{Plan, Stage};
-use crate::priority::{Way, give_way};
+use crate::priority::give_way;
 
 type Done = BTreeSet<Sha256>;
 
@@ -36,7 +36,7 @@ impl<'scope> Ahead<'scope> {
         let Some(stage) = plan.stages.get(layer) else { return };
         let thread = std::thread::Builder::new().name("ahead".to_owned());
         let thread = thread.spawn_scoped(scope, move || {
-            give_way(Way::Later);
+            give_way();
             work(session, plan, stage, &stop)
         });
         // Where no thread can be had, the build does it later.

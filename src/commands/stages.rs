@@ -1,4 +1,4 @@
-//! The package layers of a plan: from the store, or built, the next one begun while the one below is in the making.
+//! The package layers of a plan: from the store, or built by one worker.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::CommandError;
 use super::layers::note;
 use super::lock::fetcher;
 use super::session::Session;
-use crate::build::stage::{self, Preparing, StageError};
+use crate::build::stage;
 use crate::layer::{Layer, LayerError};
 use crate::plan::{Plan, Stage};
 use crate::sandbox::IdRange;
@@ -89,28 +89,21 @@ fn build(
             cancel: session.cancel,
         })
         .collect();
-    let done = |built: Result<Layer, StageError>, place: usize| {
-        session.check_cancelled()?;
-        built.map_err(|error| failed("cannot build its packages", &error))?;
+    let mut noted = Ok(());
+    let mut made = |place: usize| {
         let (index, stage) = missing[place];
-        note(session, stage)?;
+        let result = note(session, stage);
+        if noted.is_ok() {
+            noted = result;
+        }
         if place + 1 < missing.len() {
             on_lower(index);
         }
-        Ok::<_, CommandError>(())
     };
-    let start = |place: usize| Preparing::start(&works[place], &session.store, session.reporter);
-    // The two topmost together, others alone: each that is begun takes memory. On a disk none is begun early, since the
-    // disk is then what all wait for.
-    let together = if session.options.scratch.is_none() { works.len().min(2) } else { 1 };
-    let alone = works.len() - together;
-    for place in 0..alone {
-        done(start(place).and_then(Preparing::finish), place)?;
-    }
-    let upper = (together == 2).then(|| start(alone + 1)).transpose();
-    let upper = upper.map_err(|error| failed("cannot build its packages", &error))?;
-    done(start(alone).and_then(Preparing::finish), alone)?;
-    upper.map_or(Ok(()), |upper| done(upper.finish(), alone + 1))
+    let built = stage::build_all(&works, &session.store, session.reporter, &mut made);
+    session.check_cancelled()?;
+    built.map_err(|error| failed("cannot build its packages", &error))?;
+    noted
 }
 
 /// How events name a stage. A recipe is often named like its image.

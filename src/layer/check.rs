@@ -133,7 +133,8 @@ mod tests {
         let (below, above) = (Sha256::of("below"), Sha256::of("above"));
         store_layer(&store, below, Tree::from([file("a", b"random")]), &[b"random"]);
         let pending = store.create_directory().unwrap();
-        let pack = PackWriter::new(File::create(pending.path().join("pack")).unwrap(), BTreeSet::new());
+        let none = BTreeSet::new();
+        let pack = PackWriter::new(File::create(pending.path().join("pack")).unwrap(), &none);
         let tree = Tree::from([file("a", b"random")]);
         let offsets = pack.finish().unwrap();
         let index = LayerIndex { format: super::super::FORMAT, parent: Some(below), tree, offsets };

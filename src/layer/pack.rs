@@ -218,16 +218,16 @@ impl Contents for Layer {
 }
 
 /// Writes the pack of a new layer.
-pub struct PackWriter<W: Write> {
+pub struct PackWriter<'a, W: Write> {
     pack: BufWriter<W>,
     length: u64,
     offsets: BTreeMap<Sha256, u64>,
-    below: BTreeSet<Sha256>,
+    below: &'a BTreeSet<Sha256>,
 }
 
-impl<W: Write> PackWriter<W> {
+impl<'a, W: Write> PackWriter<'a, W> {
     /// Starts an empty pack; contents in `below` are not written again.
-    pub fn new(pack: W, below: BTreeSet<Sha256>) -> Self {
+    pub fn new(pack: W, below: &'a BTreeSet<Sha256>) -> Self {
         Self { pack: BufWriter::with_capacity(1 << 20, pack), length: 0, offsets: BTreeMap::new(), below }
     }
 
@@ -282,7 +282,8 @@ impl LayerIndex {
 #[cfg(test)]
 pub(crate) fn store_layer(store: &Store, key: Sha256, tree: Tree, bytes: &[&[u8]]) -> Layer {
     let pending = store.create_directory().unwrap();
-    let mut pack = PackWriter::new(File::create(pending.path().join("pack")).unwrap(), BTreeSet::new());
+    let below = &BTreeSet::new();
+    let mut pack = PackWriter::new(File::create(pending.path().join("pack")).unwrap(), below);
     for bytes in bytes {
         pack.add(bytes).unwrap();
     }

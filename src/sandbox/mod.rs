@@ -52,6 +52,7 @@ mod advice;
 mod capabilities;
 mod enter;
 mod filter;
+mod idle;
 mod ids;
 mod init;
 mod job;
@@ -65,6 +66,7 @@ mod scratch;
 mod worker;
 
 pub use enter::{EnterError, Inside, enter};
+pub use idle::only_when_idle;
 pub use ids::{AccountFiles, IdRange, IdRangeError};
 pub use job::{Job, JobError, LeftProcess, Outcome, Status};
 pub use mount::MountError;

@@ -85,24 +85,7 @@ impl Scratch {
         let all = parent.join("scratch.lock");
         let all_lock = open_lock(&all)?;
         all_lock.lock().map_err(failed("lock", &all))?;
-        for guard in guards(parent)? {
-            let lock = match open_lock(&guard.join("lock")) {
-                Ok(lock) => lock,
-                Err(error) => {
-                    on_leftover(error);
-                    continue;
-                }
-            };
-            match lock.try_lock() {
-                Ok(()) => {
-                    if let Err(error) = (Self { guard, lock }).remove(cleaner) {
-                        on_leftover(error);
-                    }
-                }
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => on_leftover(failed("lock", &guard)(error)),
-            }
-        }
+        sweep(parent, cleaner, on_leftover)?;
         // The builder makes the guard with mode 0700.
         let guard = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
         let guard = guard.map_err(failed("make a directory in", parent))?.keep();
@@ -115,6 +98,30 @@ impl Scratch {
         let mode = fs::Permissions::from_mode(0o777);
         fs::set_permissions(&files, mode).map_err(failed("open to its ids the directory", &files))?;
         Ok(Self { guard, lock })
+    }
+
+    /// Removes the directory, and what dead builds left beside it: the worker of one that was killed just before this one
+    /// began may have been on its way out then. No worker of this one may be alive.
+    ///
+    /// # Errors
+    /// When this one cannot be removed; the next [`Scratch::create`] tries again. A leftover that cannot be removed is
+    /// given to `on_leftover`.
+    pub fn end(
+        self,
+        cleaner: &Cleaner<'_>,
+        on_leftover: &mut dyn FnMut(ScratchError),
+    ) -> Result<(), ScratchError> {
+        let parent = self.guard.parent().map(Path::to_owned);
+        self.remove(cleaner)?;
+        let Some(parent) = parent else { return Ok(()) };
+        let all = parent.join("scratch.lock");
+        let all_lock = open_lock(&all)?;
+        match all_lock.try_lock() {
+            Ok(()) => sweep(&parent, cleaner, on_leftover),
+            // Whoever has it removes leftovers.
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(failed("lock", &all)(error)),
+        }
     }
 
     /// Removes the directory and all in it. No worker that uses it may be alive.
@@ -143,6 +150,33 @@ impl Scratch {
     pub(super) fn lock(&self) -> io::Result<OwnedFd> {
         self.lock.try_clone().map(OwnedFd::from)
     }
+}
+
+/// Removes what dead builds left in `parent`, whose lock is held.
+fn sweep(
+    parent: &Path,
+    cleaner: &Cleaner<'_>,
+    on_leftover: &mut dyn FnMut(ScratchError),
+) -> Result<(), ScratchError> {
+    for guard in guards(parent)? {
+        let lock = match open_lock(&guard.join("lock")) {
+            Ok(lock) => lock,
+            Err(error) => {
+                on_leftover(error);
+                continue;
+            }
+        };
+        match lock.try_lock() {
+            Ok(()) => {
+                if let Err(error) = (Scratch { guard, lock }).remove(cleaner) {
+                    on_leftover(error);
+                }
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => on_leftover(failed("lock", &guard)(error)),
+        }
+    }
+    Ok(())
 }
 
 fn open_lock(path: &Path) -> Result<File, ScratchError> {

@@ -12,7 +12,7 @@ use build_images::model::recipe::{Group, User};
 use build_images::store::{Kind, Store};
 use build_images::tree::{Contents as _, TreePath};
 
-use crate::machine::{self, EPOCH, Watch, import, job, run, run_until};
+use crate::machine::{self, EPOCH, Watch, import, job, run, run_all, run_until};
 use crate::packages;
 use crate::support::deb::Deb;
 use crate::support::require;
@@ -117,6 +117,99 @@ fn a_second_layer_holds_only_what_is_new_and_leaves_the_rest_alone() {
     assert!(first.remove(&log).is_some());
     second.remove(&log);
     assert_eq!(first, second);
+}
+
+/// Leaves what no layer has: a socket, attributes, parts of seconds, another mode of the root.
+const UNTIDY: &str = r#"#!/bin/sh
+set -e
+mkdir -p /var/lib/untidy/directory
+cd /var/lib/untidy
+echo x >file
+echo y >capable
+ln -s file link
+mkfifo fifo
+touch -h -d '2001-01-01 00:00:00.5' file link fifo /etc/untidy.conf
+chmod 2750 directory
+chmod 0711 /
+perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => "socket", Listen => 1) or die'
+perl -e 'for (["file", "user.kept"], ["directory", "user.lost"]) {
+  my ($path, $name, $value) = (@$_, "1");
+  syscall(SETXATTR, $path, $name, $value, 1, 0) == 0 or die "$path: $!";
+}'
+"#;
+
+/// Writes down what it finds.
+const LOOKER: &str = r#"#!/bin/sh
+set -e
+cd /var/lib/untidy
+find . ! -type d -printf '%p %y %m %U:%G %T@\n' | sort >/var/lib/seen
+find . -type d -printf '%p %y %m %U:%G\n' | sort >>/var/lib/seen
+stat -c 'root %a' / >>/var/lib/seen
+for path in file directory; do
+  perl -e '$b = "\0" x 99; $n = syscall(LISTXATTR, $ARGV[0], $b, 99); print "$ARGV[0] ", substr($b, 0, $n), "\n"' $path |
+    tr '\0' ' ' | sed 's/ *$//' >>/var/lib/seen
+done
+"#;
+
+#[test]
+fn layers_made_on_one_root_are_those_made_one_by_one() {
+    let Some((store, base)) = base() else { return };
+    let (set, list) = if cfg!(target_arch = "x86_64") { ("188", "194") } else { ("5", "11") };
+    let script = |text: &str| text.replace("SETXATTR", set).replace("LISTXATTR", list);
+    let untidy = Deb::new("untidy", "1").conffile("/etc/untidy.conf", "x");
+    let untidy = on_top(store, *base, &[untidy.script("postinst", &script(UNTIDY))]);
+    let looker = Deb::new("looker", "1").script("postinst", &script(LOOKER));
+    let looker = on_top(store, untidy.key(), &[looker]);
+
+    let alone = run(store, &untidy, &quick(), &Watch::new()).unwrap_or_else(|error| panic!("{error}"));
+    let alone = (alone, run(store, &looker, &quick(), &Watch::new()).unwrap());
+    insta::assert_snapshot!(text(&alone.1, "var/lib/seen"), @r"
+    ./capable f 644 0:0 1767225600.0000000000
+    ./fifo p 644 0:0 1767225600.0000000000
+    ./file f 644 0:0 1767225600.0000000000
+    ./link l 777 0:0 1767225600.0000000000
+    . d 755 0:0
+    ./directory d 2750 0:0
+    root 755
+    file user.kept
+    directory
+    ");
+    for key in [untidy.key(), looker.key()] {
+        store.remove(Kind::Layer, key).unwrap();
+    }
+    let jobs = [untidy, looker];
+    assert_eq!(run_all(store, &jobs, &quick()).unwrap_or_else(|error| panic!("{error}")), [0, 1]);
+    let together = [0, 1].map(|number: usize| Layer::open(store, jobs[number].key()).unwrap());
+    let log = TreePath::new("var/log/dpkg.log").unwrap();
+    for (one, other) in [(alone.0, &together[0]), (alone.1, &together[1])] {
+        let without = |layer: &Layer| {
+            let mut tree = layer.tree.clone();
+            tree.remove(&log);
+            tree
+        };
+        assert_eq!(without(&one), without(other));
+    }
+    // Of two layers that are there already nothing is made again, of one only the other.
+    let made = |key| fs::metadata(store.path(Kind::Layer, key).join("pack")).unwrap().modified().unwrap();
+    let before = made(jobs[0].key());
+    store.remove(Kind::Layer, jobs[1].key()).unwrap();
+    assert_eq!(run_all(store, &jobs, &quick()).unwrap(), [0, 1]);
+    assert_eq!(made(jobs[0].key()), before);
+}
+
+#[test]
+fn what_was_finished_before_a_failure_stays() {
+    let Some((store, base)) = base() else { return };
+    let good = on_top(store, *base, &[Deb::new("first-is-good", "1").file("/srv/good", "x")]);
+    let bad = Deb::new("second-is-bad", "1").script("postinst", "#!/bin/sh\nexit 1\n");
+    let bad = on_top(store, good.key(), &[bad]);
+    let jobs = [good, bad];
+    match run_all(store, &jobs, &quick()) {
+        Err(StageError::Failed(Failure::Script { package, .. })) => assert_eq!(package, "second-is-bad"),
+        other => panic!("{other:?}"),
+    }
+    assert!(Layer::open(store, jobs[0].key()).is_ok());
+    assert!(!store.contains(Kind::Layer, jobs[1].key()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use build_images::build::stage::{Limits, Stage, StageError, StageJob, StagePackage, build};
+use build_images::build::stage::{Limits, Stage, StageError, StageJob, StagePackage, build, build_all};
 use build_images::digest::Sha256;
 use build_images::layer::Layer;
 use build_images::progress::{Event, Reporter};
@@ -86,6 +86,21 @@ pub fn run_until(
         cancel,
     };
     build(&stage, store, watch)
+}
+
+/// Runs stages on one root; gives the numbers of the layers in the order in which they were finished.
+pub fn run_all(store: &Store, jobs: &[StageJob], limits: &Limits) -> Result<Vec<usize>, StageError> {
+    let range = &IdRange::discover().expect("ids for the sandbox");
+    let cancel = &AtomicBool::new(false);
+    let executable = Path::new(env!("CARGO_BIN_EXE_build-images"));
+    let stage = |job| Stage { job, subject: "test", limits, executable, range, scratch: None, cancel };
+    let stages: Vec<_> = jobs.iter().map(stage).collect();
+    let mut finished = Vec::new();
+    build_all(&stages, store, &Watch::new(), &mut |number| {
+        assert!(store.contains(Kind::Layer, jobs[number].key()));
+        finished.push(number);
+    })?;
+    Ok(finished)
 }
 
 /// As [`run`], with another program as the worker.

@@ -2,147 +2,210 @@
 //!
 //! Threads take packages in order and run ahead of the reader, over all packages together by a bounded number of
 //! bytes; only the package being read may go beyond it, so that nobody waits for ever.
+//!
+//! What is wanted only after some scripts have run is unpacked by threads that use what others leave of the processor.
+//! When the reader comes there, they hand what they have begun to the others, so that no idle thread is waited for.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::apt::deb::Deb;
-use crate::priority::{Way, give_way};
+use crate::sandbox::only_when_idle;
 
 /// Size of the pieces that are handed over, in bytes.
 const PIECE: usize = 1 << 18;
 
 /// What the threads and the reader agree on.
-struct State {
+struct State<'a> {
     /// The next package that nobody has taken.
     next: usize,
     /// The package that the reader is at.
     reading: usize,
     /// Bytes that are unpacked and not yet read.
     waiting: u64,
+    /// Packages that an idle thread has begun.
+    begun: Vec<Work<'a>>,
+    /// Idle threads that have a package.
+    busy: usize,
     /// The reader has gone.
     stopped: bool,
+}
+
+/// A package on its way.
+struct Work<'a> {
+    index: usize,
+    reader: Box<dyn Read + Send + 'a>,
+    sender: Sender<Piece>,
+}
+
+/// All that the threads share.
+struct Shared<'a> {
+    packages: &'a [&'a Deb],
+    /// Where each group ends: the packages that the reader wants one right after the other.
+    groups: &'a [usize],
+    budget: u64,
+    senders: Vec<Mutex<Option<Sender<Piece>>>>,
+    state: Mutex<State<'a>>,
+    changed: Condvar,
 }
 
 type Piece = io::Result<Vec<u8>>;
 
 /// Gives each package's unpacked data archive, in order.
-pub(super) struct Feed<'a> {
-    state: &'a (Mutex<State>, Condvar),
+pub(super) struct Feed<'s, 'p> {
+    shared: &'s Shared<'p>,
     receivers: std::vec::IntoIter<Receiver<Piece>>,
     index: usize,
 }
 
 /// The unpacked data archive of one package.
-pub(super) struct Unpacked<'a> {
-    state: &'a (Mutex<State>, Condvar),
+pub(super) struct Unpacked<'s, 'p> {
+    shared: &'s Shared<'p>,
     receiver: Receiver<Piece>,
     piece: Vec<u8>,
     position: usize,
 }
 
-/// Runs `consume` while the packages are unpacked by `threads` threads, at most `budget` bytes ahead; `ahead` says that
-/// they are to stand back behind whatever else runs.
+/// Runs `consume` while the packages are unpacked by `threads` threads, at most `budget` bytes ahead. `groups` says where
+/// each group ends; only what else is left of the processor goes to groups that `consume` is not at.
 pub(super) fn feed<T>(
     packages: &[&Deb],
-    (threads, ahead): (usize, bool),
+    (threads, groups): (usize, &[usize]),
     budget: u64,
-    consume: impl FnOnce(&mut Feed<'_>) -> T,
+    consume: impl FnOnce(&mut Feed<'_, '_>) -> T,
 ) -> T {
-    let state = (Mutex::new(State { next: 0, reading: 0, waiting: 0, stopped: false }), Condvar::new());
+    let state =
+        Mutex::new(State { next: 0, reading: 0, waiting: 0, begun: Vec::new(), busy: 0, stopped: false });
     let (senders, receivers): (Vec<_>, Vec<_>) = packages.iter().map(|_| channel()).unzip();
-    let senders: Vec<Mutex<Option<Sender<Piece>>>> =
-        senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
+    let senders = senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
+    let shared = Shared { packages, groups, budget, senders, state, changed: Condvar::new() };
+    let threads = threads.clamp(1, packages.len().max(1));
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, packages.len().max(1)) {
-            scope.spawn(|| {
-                if ahead {
-                    give_way(Way::Soon);
-                }
-                unpack_some(packages, &senders, &state, budget);
-            });
+        for _ in 0..threads {
+            scope.spawn(|| shared.unpack(false));
+            if groups.len() > 1 {
+                scope.spawn(|| {
+                    only_when_idle();
+                    shared.unpack(true);
+                });
+            }
         }
-        let mut feed = Feed { state: &state, receivers: receivers.into_iter(), index: 0 };
+        let mut feed = Feed { shared: &shared, receivers: receivers.into_iter(), index: 0 };
         consume(&mut feed)
     })
 }
 
-fn unpack_some(
-    packages: &[&Deb],
-    senders: &[Mutex<Option<Sender<Piece>>>],
-    state: &(Mutex<State>, Condvar),
-    budget: u64,
-) {
-    loop {
-        let index = {
-            let mut state = lock(&state.0);
-            state.next += 1;
-            state.next - 1
-        };
-        let Some(package) = packages.get(index) else { return };
-        let Some(sender) = senders[index].lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return;
-        };
-        let mut reader = match package.data() {
-            Ok(reader) => reader,
-            Err(error) => {
-                let _ = sender.send(Err(io::Error::other(error)));
-                continue;
-            }
-        };
-        loop {
-            let mut piece = Vec::with_capacity(PIECE);
-            let read = (&mut reader).take(PIECE as u64).read_to_end(&mut piece);
-            let ends = read.as_ref().map_or(true, |read| *read == 0);
-            if !ends && !may_hand_over(state, index, piece.len() as u64, budget) {
-                return;
-            }
-            if sender.send(read.map(|_| piece)).is_err() || ends {
-                break;
+impl<'a> Shared<'a> {
+    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unpacks what is wanted, or as an idle thread what will be, until nothing is left to do.
+    fn unpack(&self, idle: bool) {
+        while let Some(mut work) = self.take(idle) {
+            loop {
+                let mut piece = Vec::with_capacity(PIECE);
+                let read = (&mut work.reader).take(PIECE as u64).read_to_end(&mut piece);
+                let ends = read.as_ref().map_or(true, |read| *read == 0);
+                if !ends && !self.may_hand_over(work.index, piece.len() as u64) {
+                    return;
+                }
+                let done = work.sender.send(read.map(|_| piece)).is_err() || ends;
+                if !idle && done {
+                    break;
+                }
+                if idle {
+                    let mut state = self.lock();
+                    if done || work.index < self.wanted(&state) {
+                        state.busy -= 1;
+                        state.begun.extend((!done).then_some(work));
+                        self.changed.notify_all();
+                        break;
+                    }
+                }
             }
         }
     }
-}
 
-/// Waits until `length` more bytes of package `index` may wait; false when nobody reads any more.
-fn may_hand_over(state: &(Mutex<State>, Condvar), index: usize, length: u64, budget: u64) -> bool {
-    let mut guard = lock(&state.0);
-    while !guard.stopped && guard.reading != index && guard.waiting + length > budget {
-        guard = state.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    /// All packages before this number are wanted now: the group that the reader is in ends here.
+    fn wanted(&self, state: &State<'_>) -> usize {
+        self.groups.iter().copied().find(|end| state.reading < *end).unwrap_or(self.packages.len())
     }
-    guard.waiting += length;
-    !guard.stopped
+
+    /// The next package to unpack.
+    fn take(&self, idle: bool) -> Option<Work<'a>> {
+        let mut state = self.lock();
+        let index = loop {
+            let ended = state.next >= self.packages.len();
+            // What idle threads have begun may still come.
+            if state.stopped || (ended && (idle || (state.busy == 0 && state.begun.is_empty()))) {
+                return None;
+            }
+            if let Some(work) = state.begun.pop_if(|_| !idle) {
+                return Some(work);
+            }
+            if !ended && idle == (state.next >= self.wanted(&state)) {
+                state.next += 1;
+                state.busy += usize::from(idle);
+                break state.next - 1;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.changed.notify_all();
+        drop(state);
+        let sender = self.senders.get(index)?.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let reader: Box<dyn Read + Send + 'a> = match self.packages.get(index)?.data() {
+            Ok(reader) => Box::new(reader),
+            Err(error) => Box::new(Failing(Some(io::Error::other(error)))),
+        };
+        Some(Work { index, reader, sender })
+    }
+
+    /// Waits until `length` more bytes of package `index` may wait; false when nobody reads any more.
+    fn may_hand_over(&self, index: usize, length: u64) -> bool {
+        let mut state = self.lock();
+        while !state.stopped && state.reading != index && state.waiting + length > self.budget {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting += length;
+        !state.stopped
+    }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Gives an error, then nothing.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
-impl<'a> Feed<'a> {
+impl<'s, 'p> Feed<'s, 'p> {
     /// The data archive of the next package, in the order of `packages`.
-    pub fn next(&mut self) -> Option<Unpacked<'a>> {
+    pub fn next(&mut self) -> Option<Unpacked<'s, 'p>> {
         let receiver = self.receivers.next()?;
-        lock(&self.state.0).reading = self.index;
-        self.state.1.notify_all();
+        self.shared.lock().reading = self.index;
+        self.shared.changed.notify_all();
         self.index += 1;
-        Some(Unpacked { state: self.state, receiver, piece: Vec::new(), position: 0 })
+        Some(Unpacked { shared: self.shared, receiver, piece: Vec::new(), position: 0 })
     }
 }
 
-impl Drop for Feed<'_> {
+impl Drop for Feed<'_, '_> {
     /// Lets the threads end, also when the reader failed half-way.
     fn drop(&mut self) {
-        lock(&self.state.0).stopped = true;
-        self.state.1.notify_all();
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
     }
 }
 
-impl Read for Unpacked<'_> {
+impl Read for Unpacked<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.piece.len() {
-            lock(&self.state.0).waiting -= self.piece.len() as u64;
-            self.state.1.notify_all();
+            self.shared.lock().waiting -= self.piece.len() as u64;
+            self.shared.changed.notify_all();
             self.position = 0;
             self.piece = Vec::new();
             // The last, empty piece is not counted; a sender that is gone has sent everything.

@@ -6,7 +6,7 @@ use super::configure;
 use super::database;
 use super::decompress::Feed;
 use super::failure::Failure;
-use super::job::{Orders, StageJob};
+use super::job::{Limits, StageJob, Task};
 use super::owners::Owners;
 use super::package::Package;
 use super::pins::Pins;
@@ -29,7 +29,8 @@ const MAKES_ACCOUNTS: &str = "base-passwd";
 pub(super) struct Installer<'a> {
     pub root: &'a Root,
     pub scripts: &'a mut dyn Scripts,
-    pub orders: &'a Orders,
+    pub task: &'a Task,
+    pub limits: &'a Limits,
     pub placed: &'a mut Placed,
     pub say: &'a dyn Fn(Event),
     pins: Pins<'a>,
@@ -66,6 +67,11 @@ impl<'a> Order<'a> {
     pub fn all(&self) -> impl Iterator<Item = &'a Package> {
         self.early.iter().chain(&self.late).copied()
     }
+
+    /// How many are unpacked at once; between them scripts run.
+    pub fn groups(&self) -> [usize; 2] {
+        [self.early.len(), self.late.len()]
+    }
 }
 
 /// Installs `packages` on the root, which is empty or has the layer below on it; `feed` gives their data archives in
@@ -74,10 +80,10 @@ impl<'a> Order<'a> {
 pub(super) fn install(
     root: &Root,
     scripts: &mut dyn Scripts,
-    orders: &Orders,
+    (task, limits): (&Task, &Limits),
     packages: &[Package],
     order: &Order<'_>,
-    feed: &mut Feed<'_>,
+    feed: &mut Feed<'_, '_>,
     placed: &mut Placed,
     say: &dyn Fn(Event),
 ) -> Result<(), Failure> {
@@ -106,10 +112,11 @@ pub(super) fn install(
     let mut installer = Installer {
         root,
         scripts,
-        orders,
+        task,
+        limits,
         placed,
         say,
-        pins: Pins::new(&orders.job),
+        pins: Pins::new(&task.job),
         owners: Owners::new(installed),
         architecture,
         dpkg_version,
@@ -122,12 +129,12 @@ pub(super) fn install(
         installer.rest(&order.late, feed)?;
     }
     installer.pins.settle(root)?;
-    database::mark_automatic(root, packages, &orders.job.requested, &installer.architecture)
+    database::mark_automatic(root, packages, &task.job.requested, &installer.architecture)
 }
 
 impl Installer<'_> {
     /// The first round of an empty root: nothing can run before all of it is unpacked.
-    fn first(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
+    fn first(&mut self, packages: &[&Package], feed: &mut Feed<'_, '_>) -> Result<(), Failure> {
         self.unpack(packages, feed)?;
         self.stage("running preinst scripts", packages.len());
         let (accounts, others): (Vec<&Package>, Vec<&Package>) =
@@ -141,7 +148,7 @@ impl Installer<'_> {
     }
 
     /// Everything that comes onto a configured system.
-    fn rest(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
+    fn rest(&mut self, packages: &[&Package], feed: &mut Feed<'_, '_>) -> Result<(), Failure> {
         self.pins.pin(self.root)?;
         self.stage("running preinst scripts", packages.len());
         self.preinst(packages)?;
@@ -149,19 +156,19 @@ impl Installer<'_> {
         self.configure(packages, vec!["-a".into()])
     }
 
-    fn unpack(&mut self, packages: &[&Package], feed: &mut Feed<'_>) -> Result<(), Failure> {
+    fn unpack(&mut self, packages: &[&Package], feed: &mut Feed<'_, '_>) -> Result<(), Failure> {
         self.stage("unpacking", packages.len());
         let mut done = 0;
-        let (say, orders) = (self.say, self.orders);
+        let (say, task) = (self.say, self.task);
         unpack(self.root, &mut self.owners, self.placed, &self.architecture, packages, |package| {
-            say(orders.progress(done, &package.name));
+            say(task.progress(done, &package.name));
             done += 1;
             feed.next().ok_or_else(|| Failure::Worker { reason: "no data archive is left".into() })
         })
     }
 
     fn preinst(&mut self, packages: &[&Package]) -> Result<(), Failure> {
-        let seconds = self.orders.limits.script_seconds + SECONDS_PER_PACKAGE * packages.len() as u64;
+        let seconds = self.limits.script_seconds + SECONDS_PER_PACKAGE * packages.len() as u64;
         preinst::run(self.root, self.scripts, packages, &self.dpkg_version, seconds)
     }
 
@@ -171,12 +178,12 @@ impl Installer<'_> {
             let reason = "there is no `/usr/bin/dpkg`: the first recipe has to bring the Essential packages";
             return Err(Failure::Database { reason: reason.into() });
         }
-        let seconds = self.orders.limits.script_seconds + SECONDS_PER_PACKAGE * packages.len() as u64;
-        let (root, say, orders, pins) = (self.root, self.say, self.orders, &mut self.pins);
+        let seconds = self.limits.script_seconds + SECONDS_PER_PACKAGE * packages.len() as u64;
+        let (root, say, task, pins) = (self.root, self.say, self.task, &mut self.pins);
         let mut done = 0;
         configure::run(root, self.scripts, what, seconds, &mut |name| {
             done += 1;
-            say(orders.progress(done.min(packages.len()), name));
+            say(task.progress(done.min(packages.len()), name));
             pins.look(root, name);
         })?;
         self.pins.blame()
@@ -184,7 +191,7 @@ impl Installer<'_> {
 
     fn stage(&self, action: &str, total: usize) {
         (self.say)(Event::Stage {
-            subject: self.orders.subject.clone(),
+            subject: self.task.subject.clone(),
             action: action.to_owned(),
             total: total as u64,
             unit: Unit::Packages,
@@ -217,7 +224,7 @@ pub(super) fn unpack<R: Read>(
     database::activate_file_triggers(root, &interests.unwrap_or_default(), &pairs)
 }
 
-impl Orders {
+impl Task {
     fn progress(&self, done: usize, item: &str) -> Event {
         Event::Progress { subject: self.subject.clone(), done: done as u64, item: item.to_owned() }
     }

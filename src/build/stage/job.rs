@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use crate::digest::Sha256;
 use crate::model::recipe::{Group, User};
-use crate::progress::Event;
+use crate::progress::{Event, Unit};
 use crate::tree::Tree;
 
 /// The inputs of a stage that decide its result; their hash is the layer's key.
@@ -72,18 +72,36 @@ impl Default for Limits {
     }
 }
 
-/// What the worker reads first.
+/// What the worker reads first. With it come descriptors: the .debs of all tasks; for each task the files of its result,
+/// pack and index; the packs below.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
-    pub job: StageJob,
+    /// The layers to make, one on the other.
+    pub tasks: Vec<Task>,
+    /// What the first is made on; nothing for an empty root.
+    pub below: Option<Parent>,
     pub limits: Limits,
-    /// Names the stage in events.
-    pub subject: String,
     /// The root goes into the scratch directory instead of memory.
     pub scratch: bool,
 }
 
-/// The layer below, without its bytes; comes when that layer is finished.
+/// One layer to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Task {
+    pub job: StageJob,
+    /// Names the stage in events.
+    pub subject: String,
+}
+
+impl Task {
+    /// Says that something begins.
+    pub fn stage(&self, action: &str) -> Message {
+        let (subject, action) = (self.subject.clone(), action.to_owned());
+        Message::Event(Event::Stage { subject, action, total: 0, unit: Unit::Packages })
+    }
+}
+
+/// A layer of the store, without its bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Parent {
     pub tree: Tree,
@@ -96,8 +114,10 @@ pub(super) struct Parent {
 pub(super) enum Message {
     /// To be shown.
     Event(Event),
-    /// The end: the stage failed.
+    /// Pack and index of the task with this number are complete.
+    Layer(usize),
+    /// The end: what came after the last layer failed.
     Failed(Failure),
-    /// The end: pack and index are complete.
+    /// The end: all layers are complete.
     Done,
 }

@@ -3,10 +3,11 @@
 //! ```text
 //! build()        the build's process: opens .debs and the layer below, starts the worker, commits the layer
 //!   worker_main()  the sandbox's worker: an empty root on tmpfs
-//!     restore        the layer below
+//!     restore        the layer below, when the store has it
 //!     package        .debs checked against the lock, control files read
 //!     install        rounds of: place (data archives), database, preinst, configure (the image's own dpkg)
 //!     read_back      the root becomes a tree and a pack
+//!     settle         for the next layer on the same root, if there is one: as if restored
 //! ```
 //!
 //! The .debs are unpacked here, not by dpkg, so that all cores decompress while one thread places files in a fixed
@@ -32,6 +33,7 @@ mod root;
 mod rounds;
 mod rules;
 mod scripts;
+mod settle;
 mod shared;
 mod worker;
 
@@ -39,5 +41,5 @@ mod worker;
 pub use builtin::door;
 pub use failure::Failure;
 pub use job::{Limits, StageJob, StagePackage};
-pub use outer::{Preparing, Stage, StageError, build};
+pub use outer::{Stage, StageError, build, build_all};
 pub use worker::worker_main;

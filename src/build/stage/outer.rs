@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::failure::Failure;
-use super::job::{Limits, Message, Orders, Parent, StageJob};
+use super::job::{Limits, Message, Orders, Parent, StageJob, Task};
 use super::{descriptors, shared};
 use crate::layer::{Layer, LayerError};
 use crate::progress::{Event, Over, Reporter};
@@ -96,151 +96,153 @@ fn cannot<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> StageEr
 /// # Errors
 /// See [`StageError`]. Nothing is left behind then.
 pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Result<Layer, StageError> {
-    Preparing::start(stage, store, reporter)?.finish()
+    build_all(std::slice::from_ref(stage), store, reporter, &mut |_| ())?;
+    Ok(Layer::open(store, stage.job.key())?)
 }
 
-/// A stage that has begun: its packages are checked and unpacked in memory, at low priority, while the layer below may
-/// still be in the making.
-pub struct Preparing<'a> {
-    stage: &'a Stage<'a>,
+/// Makes the layers of `stages`, each on the one before, as far as the store has them not; as [`build`] does one. They
+/// share all but job and subject, which are the first's.
+///
+/// One worker makes them all on the same root: nothing is restored in between, and packages of later layers are unpacked
+/// while scripts of earlier ones run. `on_layer` gets the number of each layer as soon as the store has it.
+///
+/// # Errors
+/// See [`StageError`]. The layers that were finished stay; nothing else is left behind then.
+pub fn build_all(
+    stages: &[Stage<'_>],
+    store: &Store,
+    reporter: &dyn Reporter,
+    on_layer: &mut dyn FnMut(usize),
+) -> Result<(), StageError> {
+    // From the top, as everywhere: then no two processes wait for each other.
+    let guards = stages.iter().rev().map(|stage| shared::turn(stage, store, reporter));
+    let mut guards = guards.collect::<Result<Vec<Guard>, _>>()?;
+    let mut there = 0;
+    for stage in stages {
+        match Layer::open(store, stage.job.key()) {
+            Err(LayerError::Missing(_)) => break,
+            opened => drop(opened?),
+        }
+        guards.pop();
+        on_layer(there);
+        there += 1;
+    }
+    let Some(first) = stages.get(there) else { return Ok(()) };
+    let parent = first.job.parent.map(|key| Layer::open(store, key)).transpose()?;
+    let mut making = Making { stages: &stages[there..], store, guards, pending: Vec::new(), done: 0 };
+    let (worker, events, scratch) = making.start(parent.as_ref(), reporter)?;
+    let mut overs: Vec<_> =
+        making.stages.iter().rev().map(|stage| Over { reporter, subject: stage.subject }).collect();
+    let last = making.stages.len() - 1;
+    let mut ended = attend(worker, events, first.cancel, reporter, &mut |number| {
+        // The last waits until nothing of the worker is left: the next build need not look for it then.
+        if number < last {
+            overs.pop();
+            making.finish(number)?;
+            on_layer(there + number);
+        }
+        Ok(())
+    });
+    drop(overs);
+    if let Err(StageError::Failed(failure)) = &ended {
+        let parent = parent.as_ref().filter(|_| making.done == 0);
+        stages.iter().for_each(|stage| shared::note_damage(failure, stage.job, parent, store));
+    }
+    // The worker is gone by now, so nobody uses the scratch directory.
+    let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
+    if let Some(Err(error)) = scratch.map(|scratch| scratch.end(&cleaner(first), &mut warn)) {
+        warn(error);
+    }
+    if ended.is_ok() {
+        ended = making.finish(last).map(|()| on_layer(there + last));
+    }
+    ended
+}
+
+/// Layers in the making by one worker.
+struct Making<'a> {
+    stages: &'a [Stage<'a>],
     store: &'a Store,
-    reporter: &'a dyn Reporter,
-    state: State,
-    // Last, so that it is given up when everything else is gone.
-    _guard: Guard,
+    /// The first stage's is the last. Each is given up with its layer.
+    guards: Vec<Guard>,
+    /// Where the layers are written; the first's is the last.
+    pending: Vec<TemporaryDirectory>,
+    /// How many are in the store.
+    done: usize,
 }
 
-enum State {
-    /// The store has the layer.
-    There(Layer),
-    Started {
-        // The order in which they are dropped: the worker uses the rest.
-        worker: Worker,
-        socket: OwnedFd,
-        events: File,
-        pending: TemporaryDirectory,
-        scratch: Option<Scratch>,
-    },
-}
+type Started = (Worker, File, Option<Scratch>);
 
-impl<'a> Preparing<'a> {
-    /// Starts the worker of `stage` and gives it the packages; the .debs have to be in the store. Waits while another
-    /// process makes the same layer.
-    ///
-    /// Whoever prepares several layers prepares the upper ones first: then no two processes wait for each other.
-    ///
-    /// # Errors
-    /// See [`StageError`].
-    pub fn start(
-        stage: &'a Stage<'a>,
-        store: &'a Store,
-        reporter: &'a dyn Reporter,
-    ) -> Result<Self, StageError> {
-        let key = stage.job.key();
-        let guard = shared::turn(stage, store, reporter)?;
-        let state = match Layer::open(store, key) {
-            Err(LayerError::Missing(_)) => start_worker(stage, store, reporter)?,
-            opened => State::There(opened?),
+impl Making<'_> {
+    /// Starts the worker and gives it all that it needs.
+    fn start(&mut self, parent: Option<&Layer>, reporter: &dyn Reporter) -> Result<Started, StageError> {
+        raise_file_limit();
+        let first = &self.stages[0];
+        let (events, told) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot("make a pipe"))?;
+        let task = |stage: &Stage<'_>| Task { job: stage.job.clone(), subject: stage.subject.to_owned() };
+        let orders = Orders {
+            tasks: self.stages.iter().map(task).collect(),
+            below: parent.map(|layer| Parent {
+                tree: layer.tree.clone(),
+                packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),
+            }),
+            limits: first.limits.clone(),
+            scratch: first.scratch.is_some(),
         };
-        Ok(Self { stage, store, reporter, state, _guard: guard })
+        let mut files = vec![in_memory(&orders)?, File::from(told)];
+        for stage in self.stages {
+            files.extend(open_debs(stage.job, self.store)?);
+        }
+        for _ in self.stages {
+            let pending = self.store.create_directory()?;
+            for name in ["pack", "layer.json"] {
+                let file = File::create(pending.path().join(name));
+                files.push(file.map_err(cannot("make a file of the layer"))?);
+            }
+            self.pending.insert(0, pending);
+        }
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(cannot("make a socket"))?;
+        let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
+        let scratch =
+            first.scratch.map(|parent| Scratch::create(parent, &cleaner(first), &mut warn)).transpose()?;
+        let started = start(first, theirs, scratch.as_ref()).map_err(StageError::from).and_then(|worker| {
+            let packs = parent.iter().flat_map(|layer| layer.packs()).map(|(_, file)| file.as_fd());
+            let all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).chain(packs).collect();
+            match descriptors::send(&ours, &all) {
+                // A worker that failed early is gone; what it said is read next.
+                Ok(()) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(worker),
+                Err(error) => Err(cannot("hand files to the worker")(error)),
+            }
+        });
+        match started {
+            // Only the worker holds the writing end of its events now: `files` is dropped.
+            Ok(worker) => Ok((worker, events.into(), scratch)),
+            Err(error) => {
+                if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(first))) {
+                    warn(error);
+                }
+                Err(error)
+            }
+        }
     }
 
-    /// Makes the layer, on the one below, which has to be in the store now.
-    ///
-    /// # Errors
-    /// See [`StageError`]. Nothing is left behind then.
-    pub fn finish(self) -> Result<Layer, StageError> {
-        let Self { stage, store, reporter, state, _guard } = self;
-        let (worker, socket, events, pending, scratch) = match state {
-            State::There(layer) => return Ok(layer),
-            State::Started { worker, socket, events, pending, scratch } => {
-                (worker, socket, events, pending, scratch)
-            }
+    /// Puts the layer of stage `number`, which is the next, into the store.
+    fn finish(&mut self, number: usize) -> Result<(), StageError> {
+        let (Some(pending), true) = (self.pending.pop(), number == self.done) else {
+            let reason = format!("it says that layer {number} is complete, which is not its turn");
+            return Err(Failure::Worker { reason }.into());
         };
-        let over = Over { reporter, subject: stage.subject };
-        let parent = stage.job.parent.map(|key| Layer::open(store, key)).transpose();
-        let ended = match &parent {
-            Ok(parent) => go_on(parent.as_ref(), &socket, &pending).and_then(|()| {
-                drop(socket);
-                attend(worker, events, stage.cancel, reporter)
-            }),
-            Err(_) => {
-                drop(worker);
-                Ok(())
-            }
-        };
-        drop(over);
-        if let (Err(StageError::Failed(failure)), Ok(parent)) = (&ended, &parent) {
-            shared::note_damage(failure, stage.job, parent.as_ref(), store);
-        }
-        // The worker is gone by now, so nobody uses the scratch directory.
-        if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(stage))) {
-            reporter.report(Event::Warning(error.to_string()));
-        }
-        parent?;
-        ended?;
-        let key = stage.job.key();
-        store.commit_directory(pending, Kind::Layer, key)?;
-        Ok(Layer::open(store, key)?)
+        self.store.commit_directory(pending, Kind::Layer, self.stages[number].job.key())?;
+        self.done += 1;
+        self.guards.pop();
+        Ok(())
     }
 }
 
 fn cleaner<'a>(stage: &Stage<'a>) -> Cleaner<'a> {
     Cleaner { exe: stage.executable, args: &[WORKER_ARGUMENT], range: stage.range }
-}
-
-fn start_worker(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Result<State, StageError> {
-    raise_file_limit();
-    let pending = store.create_directory()?;
-    let (events, told) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot("make a pipe"))?;
-    let orders = Orders {
-        job: stage.job.clone(),
-        limits: stage.limits.clone(),
-        subject: stage.subject.to_owned(),
-        scratch: stage.scratch.is_some(),
-    };
-    let mut files = vec![in_memory(&orders)?, File::from(told)];
-    files.extend(open_debs(stage.job, store)?);
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(cannot("make a socket"))?;
-    let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
-    let scratch =
-        stage.scratch.map(|parent| Scratch::create(parent, &cleaner(stage), &mut warn)).transpose()?;
-    let started = start(stage, theirs, scratch.as_ref()).map_err(StageError::from).and_then(|worker| {
-        let all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
-        descriptors::send(&ours, &all).map_err(cannot("hand files to the worker"))?;
-        Ok(worker)
-    });
-    match started {
-        // Only the worker holds the writing end of its events now: `files` is dropped.
-        Ok(worker) => Ok(State::Started { worker, socket: ours, events: events.into(), pending, scratch }),
-        Err(error) => {
-            if let Some(Err(error)) = scratch.map(|scratch| scratch.remove(&cleaner(stage))) {
-                warn(error);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// Gives the worker the layer below and the files of its result.
-fn go_on(parent: Option<&Layer>, socket: &OwnedFd, pending: &TemporaryDirectory) -> Result<(), StageError> {
-    let below = parent.map(|layer| Parent {
-        tree: layer.tree.clone(),
-        packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),
-    });
-    let mut files = vec![in_memory(&below)?];
-    for name in ["pack", "layer.json"] {
-        files.push(File::create(pending.path().join(name)).map_err(cannot("make a file of the layer"))?);
-    }
-    let mut all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
-    all.extend(parent.iter().flat_map(|layer| layer.packs()).map(|(_, file)| file.as_fd()));
-    match descriptors::send(socket, &all) {
-        // A worker that failed early is gone; what it said is read next.
-        Ok(()) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
-        Err(error) => Err(cannot("hand files to the worker")(error)),
-    }
 }
 
 fn start(stage: &Stage<'_>, socket: OwnedFd, scratch: Option<&Scratch>) -> Result<Worker, WorkerError> {
@@ -259,8 +261,9 @@ fn attend(
     events: File,
     cancel: &AtomicBool,
     reporter: &dyn Reporter,
+    on_layer: &mut dyn FnMut(usize) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
-    let said = listen(events, cancel, reporter)?;
+    let said = listen(events, cancel, reporter, on_layer)?;
     worker.wait()?;
     // Otherwise it said neither that it is done nor why it failed.
     let reason = "it ended without a result".to_owned();
@@ -292,7 +295,12 @@ fn raise_file_limit() {
 }
 
 /// Passes on what the worker says, until it says how it ended; nothing when it ended without a word.
-fn listen(mut events: File, cancel: &AtomicBool, reporter: &dyn Reporter) -> Result<Option<()>, StageError> {
+fn listen(
+    mut events: File,
+    cancel: &AtomicBool,
+    reporter: &dyn Reporter,
+    on_layer: &mut dyn FnMut(usize) -> Result<(), StageError>,
+) -> Result<Option<()>, StageError> {
     let mut waiting: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -320,6 +328,7 @@ fn listen(mut events: File, cancel: &AtomicBool, reporter: &dyn Reporter) -> Res
         for line in waiting.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line).map_err(cannot("understand the worker"))? {
                 Message::Event(event) => reporter.report(event),
+                Message::Layer(number) => on_layer(number)?,
                 Message::Failed(failure) => return Err(failure.into()),
                 Message::Done => return Ok(Some(())),
             }

@@ -34,15 +34,23 @@ struct Pending {
     stat: Stat,
 }
 
+/// What the root holds.
+pub(super) struct ReadBack {
+    pub tree: Tree,
+    /// Where each content lies in the pack.
+    pub offsets: BTreeMap<Sha256, u64>,
+    /// Files and directories with extended attributes that an image does not keep.
+    pub foreign: Vec<TreePath>,
+}
+
 /// Reads everything below the root.
 pub(super) fn read_back<W: Write>(
     root: &Root,
     placed: &Placed,
     epoch: i64,
-    mut pack: PackWriter<W>,
-) -> Result<(Tree, BTreeMap<Sha256, u64>), Failure> {
-    let mut entries = BTreeMap::new();
-    walk(root, &mut entries)?;
+    mut pack: PackWriter<'_, W>,
+) -> Result<ReadBack, Failure> {
+    let (entries, mut foreign) = walk(root)?;
     let mut tree = Tree::new();
     let mut first_names: HashMap<u64, TreePath> = HashMap::new();
     let mut pending: Vec<Pending> = Vec::new();
@@ -77,19 +85,22 @@ pub(super) fn read_back<W: Write>(
     for batch in batches(pending) {
         let read: Vec<_> = batch.into_par_iter().map(|file| read_file(top, file)).collect();
         for file in read {
-            let (file, xattrs, bytes, content) = file?;
+            let (file, (xattrs, others), bytes, content) = file?;
             let fail = |error| Failure::Worker { reason: format!("cannot write the layer's pack: {error}") };
             pack.add_hashed(content, &bytes).map_err(fail)?;
             let mut node =
                 node(Kind::File { content }, file.stat.st_mode & 0o7777, &file.stat, placed, epoch);
             node.xattrs = xattrs;
+            if others {
+                foreign.push(file.path.clone());
+            }
             tree.insert(file.path, node);
         }
     }
     let offsets = pack
         .finish()
         .map_err(|error| Failure::Worker { reason: format!("cannot write the layer's pack: {error}") })?;
-    Ok((tree, offsets))
+    Ok(ReadBack { tree, offsets, foreign })
 }
 
 fn node(kind: Kind, mode: u32, stat: &Stat, placed: &Placed, epoch: i64) -> Node {
@@ -100,8 +111,10 @@ fn node(kind: Kind, mode: u32, stat: &Stat, placed: &Placed, epoch: i64) -> Node
     Node { kind, mode, uid: stat.st_uid, gid: stat.st_gid, mtime, xattrs: BTreeMap::new() }
 }
 
-/// Finds every entry below the root, without following links.
-fn walk(root: &Root, entries: &mut BTreeMap<TreePath, Stat>) -> Result<(), Failure> {
+/// Finds every entry below the root, without following links, and the directories that have extended attributes.
+pub(super) fn walk(root: &Root) -> Result<(BTreeMap<TreePath, Stat>, Vec<TreePath>), Failure> {
+    let mut entries = BTreeMap::new();
+    let mut foreign = Vec::new();
     let mut waiting: Vec<Option<TreePath>> = vec![None];
     while let Some(path) = waiting.pop() {
         let bytes = path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default();
@@ -109,6 +122,13 @@ fn walk(root: &Root, entries: &mut BTreeMap<TreePath, Stat>) -> Result<(), Failu
         let directory = if bytes.is_empty() { b"." } else { bytes.as_slice() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat2(root.fd(), directory, flags, Mode::empty(), RESOLVE).map_err(fail)?;
+        match rustix::fs::flistxattr_query(&fd) {
+            Ok(0) | Err(Errno::NOTSUP) => {}
+            found => {
+                found.map_err(fail)?;
+                foreign.extend(path.clone());
+            }
+        }
         let stream = Dir::read_from(&fd).map_err(fail)?;
         for entry in stream {
             let entry = entry.map_err(fail)?;
@@ -136,7 +156,7 @@ fn walk(root: &Root, entries: &mut BTreeMap<TreePath, Stat>) -> Result<(), Failu
             }
         }
     }
-    Ok(())
+    Ok((entries, foreign))
 }
 
 fn link_target(root: &Root, path: &TreePath) -> Result<TreeText, Failure> {
@@ -165,7 +185,7 @@ fn batches(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     batches
 }
 
-type Read = (Pending, BTreeMap<String, Vec<u8>>, Vec<u8>, Content);
+type Read = (Pending, (BTreeMap<String, Vec<u8>>, bool), Vec<u8>, Content);
 
 fn read_file(top: &OwnedFd, file: Pending) -> Result<Read, Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::file("read", file.path.as_bytes(), error);
@@ -180,23 +200,38 @@ fn read_file(top: &OwnedFd, file: Pending) -> Result<Read, Failure> {
     Ok((file, xattrs, bytes, content))
 }
 
-/// The attributes that an image keeps. Read inside the user namespace, capabilities come as version 2.
-fn xattrs(fd: &OwnedFd) -> Result<BTreeMap<String, Vec<u8>>, Errno> {
+/// The attributes that an image keeps, and whether there are others. Read inside the user namespace, capabilities come as
+/// version 2.
+fn xattrs(fd: &OwnedFd) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
+    let mut found = BTreeMap::new();
+    let mut others = false;
+    for name in xattr_names(fd)? {
+        let Some(name) = kept(&name) else {
+            others = true;
+            continue;
+        };
+        let mut value = vec![0; MAX_XATTR];
+        let length = rustix::fs::fgetxattr(fd, name, &mut value[..])?;
+        value.truncate(length);
+        found.insert(name.to_owned(), value);
+    }
+    Ok((found, others))
+}
+
+/// The names of all extended attributes of an open file.
+pub(super) fn xattr_names(fd: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let length = match rustix::fs::flistxattr_query(fd) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
         length => length?,
     };
     let mut names = vec![0; length.min(MAX_XATTR)];
     let length = rustix::fs::flistxattr(fd, &mut names[..])?;
-    let mut found = BTreeMap::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
-        if KEPT_XATTRS.iter().any(|kept| name.starts_with(kept)) {
-            let mut value = vec![0; MAX_XATTR];
-            let length = rustix::fs::fgetxattr(fd, name, &mut value[..])?;
-            value.truncate(length);
-            found.insert(name.to_owned(), value);
-        }
-    }
-    Ok(found)
+    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// The name, when it is one of an attribute that images keep of regular files.
+pub(super) fn kept(name: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(name).ok()?;
+    KEPT_XATTRS.iter().any(|kept| name.starts_with(kept)).then_some(name)
 }

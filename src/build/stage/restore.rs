@@ -17,11 +17,11 @@ use crate::digest::Sha256;
 use crate::tree::{Content, Kind, Node, Tree, TreePath};
 
 /// The contents behind a tree: packs and where each content lies in them.
-pub(super) struct Packs {
-    pub packs: Vec<(BTreeMap<Sha256, u64>, File)>,
+pub(super) struct Packs<'a> {
+    pub packs: Vec<(&'a BTreeMap<Sha256, u64>, File)>,
 }
 
-impl Packs {
+impl Packs<'_> {
     /// The bytes of `content`, checked against its hash.
     fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
         let place =
@@ -38,7 +38,7 @@ impl Packs {
 }
 
 /// Makes all of `tree`; files in parallel.
-pub(super) fn restore(root: &Root, tree: &Tree, packs: &Packs) -> Result<Placed, Failure> {
+pub(super) fn restore(root: &Root, tree: &Tree, packs: &Packs<'_>) -> Result<Placed, Failure> {
     let fail =
         |path: &TreePath, error: &dyn std::fmt::Display| Failure::file("restore", path.as_bytes(), error);
     // Parents sort before what they hold, so directories can be made in order. They are writable for now anyway:

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
@@ -317,10 +317,10 @@ impl Directory {
 }
 
 /// Sets owner, group and mode of an open file, in the order that keeps set-id bits.
-pub(super) fn set_attributes(file: &File, attributes: Attributes) -> Result<(), Errno> {
+pub(super) fn set_attributes(file: impl AsFd, attributes: Attributes) -> Result<(), Errno> {
     let Attributes { mode, uid, gid } = attributes;
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    rustix::fs::fchown(&file, Some(uid), Some(gid))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
 }
 

@@ -12,15 +12,15 @@ use super::decompress::feed;
 use super::descriptors;
 use super::failure::Failure;
 use super::install::{Order, install};
-use super::job::{Message, Orders, Parent};
+use super::job::{Message, Orders, Parent, Task};
 use super::package::load_all;
 use super::place::Placed;
-use super::read_back::read_back;
+use super::read_back::{ReadBack, read_back};
 use super::restore::{Packs, restore};
 use super::root::Root;
 use super::scripts::{Command, Ended, Scripts, environment};
+use super::settle::settle;
 use crate::layer::{FORMAT, LayerIndex, PackWriter};
-use crate::progress::{Event, Unit};
 use crate::sandbox::{
     self, Calls, Connection, Inside, Job, JobError, Medium, RELAY_DIRECTORY, Relay, Reply, RootDir,
 };
@@ -49,9 +49,7 @@ pub fn worker_main() -> i32 {
     };
     let result = serde_json::from_reader::<_, Orders>(BufReader::new(orders))
         .map_err(|error| Failure::Worker { reason: format!("cannot read its orders: {error}") })
-        .and_then(|orders| {
-            work(&mut inside, &orders, files.collect(), &socket, &|event| say(&Message::Event(event)))
-        });
+        .and_then(|orders| work(&mut inside, &orders, &mut files, &say));
     match result {
         Ok(()) => {
             say(&Message::Done);
@@ -67,9 +65,8 @@ pub fn worker_main() -> i32 {
 fn work(
     inside: &mut Inside,
     orders: &Orders,
-    debs: Vec<File>,
-    socket: &OwnedFd,
-    say: &dyn Fn(Event),
+    files: &mut dyn Iterator<Item = File>,
+    say: &dyn Fn(&Message),
 ) -> Result<(), Failure> {
     let bytes = orders.limits.root_bytes;
     let medium = match orders.scratch {
@@ -80,52 +77,65 @@ fn work(
     let directory = inside.mount_root(medium).map_err(|error| sandbox(&error))?;
     let descriptor: OwnedFd = directory.descriptor().try_clone_to_owned().map_err(|error| sandbox(&error))?;
     let root = Root::new(descriptor)?;
-    let stage = |action: &str, total: usize| {
-        say(Event::Stage {
-            subject: orders.subject.clone(),
-            action: action.to_owned(),
-            total: total as u64,
-            unit: Unit::Packages,
-        });
-    };
     let relay =
         orders.limits.builtins.then(|| inside.relay()).transpose().map_err(|error| sandbox(&error))?;
-    let mut scripts = InSandbox { directory: &directory, epoch: orders.job.epoch, root: &root, relay };
 
-    let packages = load_all(&orders.job.packages, debs)?;
-    let order = Order::of(&orders.job, &packages);
-    // All but the layer below is here, so its packages can be unpacked ahead; other threads go first as long as that one
-    // is in the making.
-    let ahead = orders.job.parent.is_some();
-    let debs: Vec<_> = order.all().map(|package| &package.deb).collect();
+    let debs = |task: &Task| load_all(&task.job.packages, files.take(task.job.packages.len()).collect());
+    let packages = orders.tasks.iter().map(debs).collect::<Result<Vec<_>, _>>()?;
+    let order: Vec<_> =
+        orders.tasks.iter().zip(&packages).map(|(task, packages)| Order::of(&task.job, packages)).collect();
+    let debs: Vec<_> = order.iter().flat_map(Order::all).map(|package| &package.deb).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (placed, files) = feed(&debs, (threads, ahead), orders.limits.buffer_bytes, |feed| {
-        let mut files = descriptors::receive(socket).map_err(|error| sandbox(&error))?.into_iter();
-        let missing = || Failure::Worker { reason: "a descriptor is missing".into() };
-        let mut next = || files.next().map(File::from).ok_or_else(missing);
-        let below: Option<Parent> = serde_json::from_reader(BufReader::new(next()?))
-            .map_err(|error| Failure::Worker { reason: format!("cannot read its orders: {error}") })?;
-        let (pack, index) = (next()?, next()?);
+    let sizes = order.iter().flat_map(Order::groups);
+    let groups: Vec<_> = sizes.scan(0, |end, size| Some(*end + size).inspect(|new| *end = *new)).collect();
+    feed(&debs, (threads, &groups), orders.limits.buffer_bytes, |feed| {
+        let mut next =
+            || files.next().ok_or_else(|| Failure::Worker { reason: "a descriptor is missing".into() });
+        let results =
+            orders.tasks.iter().map(|_| Ok((next()?, next()?))).collect::<Result<Vec<_>, Failure>>()?;
         let mut placed = Placed::default();
         let mut contents = BTreeSet::new();
-        if let Some(Parent { tree, packs }) = below {
-            stage("restoring the layer below", 0);
-            let packs = packs.into_iter().map(|offsets| Ok((offsets, next()?)));
+        let mut last = results.len();
+        if let (Some(Parent { tree, packs }), Some(first)) = (&orders.below, orders.tasks.first()) {
+            say(&first.stage("restoring the layer below"));
+            let packs = packs.iter().map(|offsets| Ok((offsets, next()?)));
             let packs = packs.collect::<Result<Vec<_>, Failure>>()?;
             contents.extend(packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
-            placed = restore(&root, &tree, &Packs { packs })?;
+            placed = restore(&root, tree, &Packs { packs })?;
         }
-        install(&root, &mut scripts, orders, &packages, &order, feed, &mut placed, say)?;
-        Ok::<_, Failure>((placed, (pack, index, contents)))
-    })?;
-
-    stage("reading the tree back", 0);
-    let (pack, index, contents) = files;
-    let (tree, offsets) = read_back(&root, &placed, orders.job.epoch, PackWriter::new(pack, contents))?;
-    let layer = LayerIndex { format: FORMAT, parent: orders.job.parent, tree, offsets };
-    layer
-        .write(index)
-        .map_err(|error| Failure::Worker { reason: format!("cannot write the layer's index: {error}") })
+        for (number, ((task, packages), (pack, index))) in
+            orders.tasks.iter().zip(&packages).zip(results).enumerate()
+        {
+            let epoch = task.job.epoch;
+            let mut scripts = InSandbox { directory: &directory, epoch, root: &root, relay: relay.as_ref() };
+            let on_event = |event| say(&Message::Event(event));
+            let limits = &orders.limits;
+            install(
+                &root,
+                &mut scripts,
+                (task, limits),
+                packages,
+                &order[number],
+                feed,
+                &mut placed,
+                &on_event,
+            )?;
+            say(&task.stage("reading the tree back"));
+            let read = read_back(&root, &placed, epoch, PackWriter::new(pack, &contents))?;
+            last -= 1;
+            if last > 0 {
+                contents.extend(read.offsets.keys().copied());
+                placed = settle(&root, &read)?;
+            }
+            let ReadBack { tree, offsets, .. } = read;
+            let layer = LayerIndex { format: FORMAT, parent: task.job.parent, tree, offsets };
+            layer.write(index).map_err(|error| Failure::Worker {
+                reason: format!("cannot write the layer's index: {error}"),
+            })?;
+            say(&Message::Layer(number));
+        }
+        Ok(())
+    })
 }
 
 /// Programs of the image, each in the sandbox.
@@ -133,12 +143,12 @@ struct InSandbox<'a> {
     directory: &'a RootDir,
     epoch: i64,
     root: &'a Root,
-    relay: Option<Relay>,
+    relay: Option<&'a Relay>,
 }
 
 impl Scripts for InSandbox<'_> {
     fn run(&mut self, command: &Command, on_line: &mut dyn FnMut(&str)) -> Result<Ended, Failure> {
-        let offer = match &self.relay {
+        let offer = match self.relay {
             Some(relay) => {
                 let offer = Offer::look(self.root)?;
                 relay.offer(offer.names()).map_err(|error| Failure::Sandbox { reason: error.to_string() })?;
