@@ -21,6 +21,7 @@ mod real;
 mod reproduce;
 mod shared;
 mod show;
+mod stability;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarball;

@@ -12,7 +12,7 @@ use build_images::sandbox::IdRange;
 
 use crate::project::{Run, program};
 use crate::support::require;
-use crate::{interrupt, reproduce};
+use crate::{interrupt, reproduce, stability};
 
 /// Copies of this project's declarations and a store, in a directory of this run.
 pub struct Place {
@@ -124,8 +124,10 @@ fn the_image_of_this_project() {
     nothing_changed(&place, &result);
     damage_is_noticed(&place, &result, &good);
     a_change_is_explained(&place);
+    stability::of_edits(&place, &result);
     a_failing_image_does_not_stop_this_one(&place);
     built_again_from_nothing(&place, &result);
+    stability::of_updates(&place);
     reproduce::as_another_user(&place, &good);
     interrupt::at_any_time(&place, &good);
     what_is_not_referred_to_goes(&place);
