@@ -143,12 +143,14 @@ take_down() {
     rmdir "$group" 2>/dev/null || sleep 0.2
   done
 }
+# One look at all processes: what is started while looking must not be looked for.
 descendants() {
-  local child
-  pgrep -P "$1" | while read -r child; do
-    echo "$child"
-    descendants "$child"
-  done
+  ps -e -o pid= -o ppid= | awk -v top="$1" '{ parent[$1] = $2 } END {
+    for (process in parent) {
+      for (above = parent[process]; above != top && above in parent; above = parent[above]);
+      if (above == top) print process
+    }
+  }'
 }
 
 # watch PID: until it ends, the most anonymous and shared memory of its control group, and the most that its grandchild
@@ -168,7 +170,7 @@ watch() {
       done <"$group/memory.stat"
     fi
     child=$1
-    for _ in 1 2; do read -r child _ 2>/dev/null <"/proc/$child/task/$child/children" || child=''; done
+    for _ in 1 2; do read -r child _ 2>/dev/null <"/proc/${child:-none}/task/${child:-none}/children" || true; done
     [ -z "$child" ] || while read -r key value _; do
       [ "$key" != VmHWM: ] || ((value <= most_main)) || most_main=$value
     done 2>/dev/null <"/proc/$child/status" || true
