@@ -12,7 +12,7 @@ row() {
   [ -n "$(column "$1" "$2" 4)" ] || return 0
   local base
   base=$(median mmdebstrap cold 4)
-  echo "| $1 | $(rounded "$(median "$1" "$2" 4)" %.2f) ($(range "$1" "$2" 4)) | $(column "$1" "$2" 4 | grep -c .) |" \
+  echo "| $1 | $(rounded "$(median "$1" "$2" 4)" "${form:-%.2f}") ($(range "$1" "$2" 4)) | $(column "$1" "$2" 4 | grep -c .) |" \
     "$(rounded "$(median "$1" "$2" 4)" %.3f "$base") | $(rounded "$(median "$1" "$2" 5)" %.2f) |" \
     "$(rounded "$(median "$1" "$2" 6)" %.0f 1024) | $(rounded "$(median "$1" "$2" 7)" %.0f 1024) |" \
     "$(rounded "$(median "$1" "$2" 8)" %.0f 1024) | $(rounded "$(median "$1" "$2" 10)" %.1f 1048576) |"
