@@ -133,6 +133,10 @@ make_group() {
   mkdir -p "$group"
 }
 
+# Set by a signal. Where it is looked at, the script ends; bash does not survive an `exit` in the middle of `read`.
+stopped=''
+trap 'stopped=yes' INT TERM
+
 # Ends everything that was started, and takes the control group down. unshare ignores anything gentler.
 take_down() {
   local process
@@ -175,6 +179,7 @@ watch() {
       [ "$key" != VmHWM: ] || ((value <= most_main)) || most_main=$value
     done 2>/dev/null <"/proc/$child/status" || true
     read -rt 0.05 -u "$idle" || true
+    [ -z "$stopped" ] || exit 130
   done
   exec {idle}>&-
 }
@@ -185,6 +190,7 @@ watch() {
 figures=''
 timed() {
   local pid wall times
+  [ -z "$stopped" ] || exit 130
   sync
   (
     [ -z "$group" ] || echo "$BASHPID" >"$group/cgroup.procs"
