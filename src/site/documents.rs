@@ -180,7 +180,7 @@ fn setup(view: &View<'_>) -> String {
             let paths: Vec<_> = setup.private.iter().map(|path| format!("`{path}`")).collect();
             let _ = write!(
                 text,
-                " Through the proxy that cannot be done: {} answers 403 there.",
+                " Through the proxy that cannot be done: it answers 403 for {} and what is below.",
                 paths.join(", ")
             );
         }

@@ -7,10 +7,10 @@ usage() {
     cat <<'END'
 backup.sh list
 backup.sh save [--live] [--root DIR] DIRECTORY [IMAGE]...
-backup.sh restore [--root DIR] ARCHIVE
+backup.sh restore [--live] [--root DIR] ARCHIVE
   save      writes one archive for each image, all by default, to DIRECTORY. The container is stopped meanwhile: what
             is copied under a running application may be of two minds
-  --live    do not stop it
+  --live    do not stop it; for a trial restore below another root
   restore   puts an archive's state in place of what is there, which is kept beside it
   --root DIR  treat DIR as the root of the file system
 END

@@ -53,35 +53,52 @@ run() {
 
 # Proxmox hands no directory to a container that is reached through a symbolic link.
 no_links() {
-    path=
-    rest=${1#/}
-    while [ -n "$rest" ]; do
-        path=$path/${rest%%/*}
-        case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
-        if [ -L "$root$path" ]; then
-            problem "$root$path is a symbolic link; Proxmox refuses to mount what is behind one. Put a directory there"
+    walked=
+    left=${1#/}
+    while [ -n "$left" ]; do
+        walked=$walked/${left%%/*}
+        case $left in */*) left=${left#*/} ;; *) left= ;; esac
+        if [ -L "$root$walked" ]; then
+            problem "$root$walked is a symbolic link; Proxmox refuses to mount what is behind one. Put a directory there"
             return 1
         fi
-        if [ -e "$root$path" ] && [ ! -d "$root$path" ]; then
-            problem "$root$path is there and is not a directory"
+        if [ -e "$root$walked" ] && [ ! -d "$root$walked" ]; then
+            problem "$root$walked is there and is not a directory"
             return 1
         fi
     done
 }
 
-# Directories above belong to the node and stay as they are.
-parents() {
-    above=${1%/*}
-    [ -z "$above" ] || [ -d "$root$above" ] || {
-        parents "$above"
-        run install -d -o 0 -g 0 -m 0755 "$root$above"
-    }
+made='
+'
+# make PATH UID GID MODE, with what is missing above: that belongs to the node.
+make() {
+    walked=
+    left=${1#/}
+    while :; do
+        walked=$walked/${left%%/*}
+        case $left in */*) left=${left#*/} ;; *) break ;; esac
+        [ -d "$root$walked" ] || make_one "$walked" 0 0 0755
+    done
+    make_one "$1" "$2" "$3" "$4"
+}
+make_one() {
+    case $made in
+    *"
+$1
+"*) ;;
+    *)
+        made="$made$1
+"
+        run install -d -o "$2" -g "$3" -m "$4" "$root$1"
+        ;;
+    esac
 }
 
 # present PATH: a directory that only has to be there.
 present() {
     no_links "$1" || return 0
-    [ -d "$root$1" ] || { parents "$1"; run install -d -o 0 -g 0 -m 0755 "$root$1"; }
+    [ -d "$root$1" ] || make "$1" 0 0 0755
 }
 
 # directory KIND UID GID MODE PATH
@@ -97,8 +114,7 @@ $path
     *) take= ;;
     esac
     if [ ! -d "$full" ]; then
-        parents "$path"
-        run install -d -o "$uid" -g "$gid" -m "$mode" "$full"
+        make "$path" "$uid" "$gid" "$mode"
         return 0
     fi
     owner=$(stat -c %u:%g "$full")

@@ -1,0 +1,52 @@
+//! Every file as a snapshot: of this project, and of the same with everything that a site may say.
+
+use std::net::Ipv4Addr;
+
+use build_images::model::image::Address;
+
+use crate::{files, project};
+
+#[test]
+fn the_files_of_this_project() {
+    for file in files(&project()) {
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!(format!("shipped__{}", file.path.replace(['/', '.'], "_")), file.contents);
+        });
+    }
+}
+
+#[test]
+fn a_site_that_says_everything() {
+    let mut project = project();
+    project.site.network.public = Some(Ipv4Addr::new(203, 0, 113, 9));
+    project.site.network.admin = vec![(Ipv4Addr::new(192, 168, 1, 0), 24), (Ipv4Addr::new(10, 0, 0, 0), 8)];
+    project.site.proxy.resolver = Some("dns".to_owned());
+    project.site.proxy.forward_auth = Some("http://172.16.10.103:4180/".to_owned());
+    project.site.timezone = "Europe/Stockholm".to_owned();
+    let qbittorrent = project.images.get_mut("qbittorrent").unwrap();
+    qbittorrent.forward_auth = true;
+    qbittorrent.container.firewall = true;
+    qbittorrent.container.domain = "torrents.example.org".to_owned();
+    project.images.get_mut("jellyfin").unwrap().container.address = Address::Dhcp;
+    let wanted =
+        ["traefik/build-images.yml", "dns/zone.txt", "dns/loopia.yml", "firewall/159.fw", "firewall/156.fw"];
+    for file in files(&project).into_iter().filter(|file| wanted.contains(&file.path.as_str())) {
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!(format!("full__{}", file.path.replace(['/', '.'], "_")), file.contents);
+        });
+    }
+}
+
+/// An image whose address nobody knows has no router, and a site without images still has files that can be used.
+#[test]
+fn nothing_is_offered_of_what_is_not_known() {
+    let mut project = project();
+    for image in project.images.values_mut() {
+        image.container.address = Address::Dhcp;
+    }
+    let text = |path: &str| files(&project).into_iter().find(|file| file.path == path).unwrap().contents;
+    assert!(text("traefik/build-images.yml").ends_with("so there is no router for it.\n{}\n"));
+    assert!(text("dns/loopia.yml").ends_with("loopia_dns_records: []\n"));
+    assert!(!text("firewall/port-forward.nft").contains("dnat to"));
+    assert!(!text("verify.sh").contains("    direct "));
+}
