@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use super::support;
-use super::world::{World, expect_success, has_program, read};
+use crate::support;
+use crate::world::{World, expect_success, has_program, read};
 
 /// Where its files are in the world.
 const PLACE: &str = "/mnt/traefik";

@@ -13,6 +13,7 @@ mod support;
 #[allow(dead_code, reason = "made for containers, which are not needed here")]
 #[path = "../boot/traefik.rs"]
 mod traefik;
+mod verify;
 #[allow(dead_code, reason = "made for containers, which are not needed here")]
 #[path = "../boot/world.rs"]
 mod world;

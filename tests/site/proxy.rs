@@ -15,15 +15,15 @@ use crate::traefik::{self, Got, Traefik};
 use crate::world::{World, has_program};
 use crate::{files, project};
 
-const JELLYFIN: &str = "jellyfin.viljo.se";
-const QBITTORRENT: &str = "qbittorrent.viljo.se";
-const PROXY: &str = "172.16.10.102";
+pub const JELLYFIN: &str = "jellyfin.viljo.se";
+pub const QBITTORRENT: &str = "qbittorrent.viljo.se";
+pub const PROXY: &str = "172.16.10.102";
 /// Two addresses of clients.
 const ALICE: &str = "203.0.113.7";
 const MALLORY: &str = "203.0.113.8";
 
 /// A node with the addresses of proxy and containers, and those of clients.
-fn node() -> Option<(World, PathBuf)> {
+pub fn node() -> Option<(World, PathBuf)> {
     let ready = require("root", rustix::process::geteuid().is_root())
         && require("ip (package iproute2)", has_program("ip"));
     let program = if ready { traefik::prepared() } else { None }?;
@@ -35,7 +35,7 @@ fn node() -> Option<(World, PathBuf)> {
 type Answers = Box<dyn FnMut(&str) -> (u16, String) + Send>;
 
 /// Something that speaks HTTP; it ends when it goes out of scope.
-struct Server {
+pub struct Server {
     seen: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<Answers>>,
     stop: Arc<AtomicBool>,
@@ -44,7 +44,7 @@ struct Server {
 
 impl Server {
     /// Listens at `address` in the world; `answers` gives status and body for the head of a request.
-    fn new(
+    pub fn new(
         world: &World,
         address: &str,
         answers: impl FnMut(&str) -> (u16, String) + Send + 'static,
@@ -85,7 +85,7 @@ impl Server {
         Self { seen, answers, stop, thread: Some(thread) }
     }
 
-    fn set(&self, answers: impl FnMut(&str) -> (u16, String) + Send + 'static) {
+    pub fn set(&self, answers: impl FnMut(&str) -> (u16, String) + Send + 'static) {
         *self.answers.lock().unwrap() = Box::new(answers);
     }
 
@@ -110,19 +110,19 @@ impl Drop for Server {
 }
 
 /// The first line's path, and the rest as headers in lower case.
-fn path(head: &str) -> &str {
+pub fn path(head: &str) -> &str {
     head.split(' ').nth(1).unwrap_or_default()
 }
 
 /// As Jellyfin answers while it starts or migrates (SetupServer.cs).
-fn degraded(head: &str) -> (u16, String) {
+pub fn degraded(head: &str) -> (u16, String) {
     match path(head) {
         "/health" => (200, "Degraded".to_owned()),
         _ => (503, "starting".to_owned()),
     }
 }
 
-fn healthy(head: &str) -> (u16, String) {
+pub fn healthy(head: &str) -> (u16, String) {
     match path(head) {
         "/health" => (200, "Healthy".to_owned()),
         other => (200, format!("jellyfin {other}")),
@@ -130,7 +130,7 @@ fn healthy(head: &str) -> (u16, String) {
 }
 
 /// As qBittorrent answers to somebody who is not logged in.
-fn logged_out(head: &str) -> (u16, String) {
+pub fn logged_out(head: &str) -> (u16, String) {
     match path(head) {
         "/api/v2/app/version" => (403, "Forbidden".to_owned()),
         other => (200, format!("qbittorrent {other}")),
@@ -142,7 +142,7 @@ fn dynamic(project: &Project) -> String {
     files.into_iter().find(|file| file.path == "traefik/build-images.yml").unwrap().contents
 }
 
-fn start<'w>(world: &'w World, program: &std::path::Path, project: &Project) -> Traefik<'w> {
+pub fn start<'w>(world: &'w World, program: &std::path::Path, project: &Project) -> Traefik<'w> {
     Traefik::start(world, program, PROXY, &dynamic(project), &[JELLYFIN, QBITTORRENT])
 }
 
