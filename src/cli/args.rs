@@ -78,7 +78,7 @@ pub enum Command {
         #[arg(value_name = "IMAGE")]
         images: Vec<String>,
     },
-    /// Write the files of the site itself, as each build does: storage, proxy, DNS, firewall, backup, documents
+    /// Write the files of the site itself, as each build does
     Site {
         /// Images that they are for; all by default
         #[arg(value_name = "IMAGE")]

@@ -103,7 +103,7 @@ pub fn port(scope: &mut Scope<'_>, raw: &RawPort) -> Option<Port> {
 fn web_path(text: &str) -> Result<(), Complaint> {
     let complain = |message: String, help: &str| Err(Complaint { message, help: help.to_owned() });
     if !text.starts_with('/') {
-        return complain(format!("the path `{text}` does not begin with `/`"), "write it as `/login`");
+        return complain(format!("the path `{text}` does not begin with `/`"), &format!("write `/{text}`"));
     }
     let fine = |c: char| c.is_ascii_alphanumeric() || "/-._~@".contains(c);
     if let Some(bad) = text.chars().find(|c| !fine(*c)) {

@@ -96,15 +96,16 @@ fn ids(recipes: &Recipes<'_>, owner: &str, group: &str, mode: u32) -> Option<Own
     Some(Owner { uid: id(Kind::User, owner)?, gid: id(Kind::Group, group)?, mode })
 }
 
-/// Reports directories of the node that two images want with different owners.
+/// Reports directories of the node that two images want with different owners. State that two images would share is
+/// reported elsewhere.
 pub fn agree(images: &[ImageDraft], problems: &mut Diagnostics) {
-    let mut seen: BTreeMap<&str, (Owner, &ImageDraft, &Place)> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, (Owner, &ImageDraft, &PlacedMount)> = BTreeMap::new();
     for image in images {
         for placed in &image.mounts {
             let Some(owner) = placed.mount.owner else { continue };
-            let first = seen.entry(&placed.mount.source).or_insert((owner, image, &placed.place));
-            let (other, named, place) = *first;
-            if other != owner && named.name != image.name {
+            let (other, named, first) = *seen.entry(&placed.mount.source).or_insert((owner, image, placed));
+            let states = placed.mount.state.is_some() && first.mount.state.is_some();
+            if other != owner && named.name != image.name && !states {
                 problems
                     .error(
                         &placed.place,
@@ -113,7 +114,7 @@ pub fn agree(images: &[ImageDraft], problems: &mut Diagnostics) {
                             placed.mount.source, image.name, named.name
                         ),
                     )
-                    .related(place, format!("as `{}` sees it", named.name))
+                    .related(&first.place, format!("as `{}` sees it", named.name))
                     .help("a directory of the node has one owner, group and mode: say the same in both");
             }
         }
