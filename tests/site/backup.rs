@@ -5,6 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
+use build_images::model::Project;
+use build_images::model::image::Mount;
+use build_images::model::recipe::State;
+use build_images::tree::TreePath;
+
 use crate::support::require;
 use crate::world::{facts, has_program, set_mode, set_owner};
 use crate::{outcome, project, script_path, written};
@@ -25,12 +30,16 @@ struct Node {
 
 impl Node {
     fn new() -> Option<Self> {
+        Self::of(&project())
+    }
+
+    fn of(project: &Project) -> Option<Self> {
         let ready = require("root", rustix::process::geteuid().is_root())
             && require("zstd (package zstd)", has_program("zstd"));
         if !ready {
             return None;
         }
-        let node = Self { site: written(&project()), place: tempfile::tempdir().unwrap() };
+        let node = Self { site: written(project), place: tempfile::tempdir().unwrap() };
         for directory in
             ["bin", "backups", "root/srv/appdata/jellyfin", "root/srv/appdata/qbittorrent/config"]
         {
@@ -175,4 +184,40 @@ fn what_is_damaged_or_foreign_is_refused_and_nothing_changes() {
     fs::remove_dir_all(node.path("root/srv/appdata/jellyfin")).unwrap();
     let (code, text) = node.backup(&["save", node.path("backups").to_str().unwrap()]);
     assert!(code == Some(1) && text.contains("/srv/appdata/jellyfin is not there"), "{text}");
+}
+
+/// Of several directories of one image each comes back to its own place, however deep it is.
+#[test]
+fn an_image_may_have_state_in_several_places() {
+    let mut project = project();
+    let path = TreePath::new("/var/lib/other").unwrap();
+    let [owner, group] = ["root"; 2].map(str::to_owned);
+    let state = State { path: path.clone(), owner, group, mode: 0o755, backup: true };
+    project.recipes.get_mut("qbittorrent").unwrap().state.push(state);
+    let source = "/srv/a/b c/deep".replace(' ', "_");
+    let mount = Mount {
+        source: source.clone(),
+        target: path.clone(),
+        read_only: false,
+        state: Some(path),
+        owner: None,
+    };
+    project.images.get_mut("qbittorrent").unwrap().mounts.push(mount);
+    let Some(node) = Node::of(&project) else { return };
+    let other = node.path("root").join(source.trim_start_matches('/'));
+    fs::create_dir_all(other.join("inner")).unwrap();
+    fs::write(other.join("inner/file"), "second").unwrap();
+    let before = node.listing();
+    let archive = node.saved();
+    fs::remove_dir_all(other.join("inner")).unwrap();
+    fs::remove_file(node.path("root/srv/appdata/qbittorrent/twin")).unwrap();
+    let (code, text) = node.backup(&["restore", "--live", &archive]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(fs::read_to_string(other.join("inner/file")).unwrap(), "second");
+    assert_eq!(node.listing(), before);
+    assert_eq!(
+        node.asked(),
+        "status 159\nshutdown 159 --timeout 300\nstart 159\n",
+        "the restore asks nothing"
+    );
 }

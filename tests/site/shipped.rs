@@ -50,3 +50,22 @@ fn nothing_is_offered_of_what_is_not_known() {
     assert!(!text("firewall/port-forward.nft").contains("dnat to"));
     assert!(!text("verify.sh").contains("    direct "));
 }
+
+/// What a recipe does not want in a backup is in none, and what is on the node is known by its mount.
+#[test]
+fn the_backup_has_what_recipes_declare() {
+    let mut project = project();
+    let list = |project: &build_images::model::Project| {
+        let files = files(project);
+        let list = files.into_iter().find(|file| file.path == "backup.list").unwrap().contents;
+        list.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&project).len(), 2);
+    project.recipes.get_mut("jellyfin").unwrap().state[0].backup = false;
+    let mount = &mut project.images.get_mut("qbittorrent").unwrap().mounts;
+    mount.iter_mut().find(|mount| mount.state.is_some()).unwrap().source = "/srv/ssd/torrents".to_owned();
+    assert_eq!(list(&project), ["qbittorrent\t159\t/srv/ssd/torrents\t/var/lib/qbittorrent"]);
+    let script = files(&project).into_iter().find(|file| file.path == "backup.sh").unwrap().contents;
+    assert!(script.contains("    qbittorrent) vmid=159; set -- '/srv/ssd/torrents' ;;\n"), "{script}");
+    assert!(!script.contains("jellyfin"), "{script}");
+}

@@ -3,14 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use build_images::model::Project;
+
 use crate::proxy::{JELLYFIN, PROXY, QBITTORRENT, Server, degraded, healthy, logged_out, node, path, start};
 use crate::traefik::Traefik;
 use crate::world::{World, set_mode, set_owner};
 use crate::{files, outcome, project};
 
 /// Puts the site's files, a `pct` that says of each container what a file says, and names into the world.
-fn prepare(world: &World) {
-    for file in files(&project()) {
+fn prepare(world: &World, project: &Project) {
+    for file in files(project) {
         let path = world.path("/mnt/site").join(&file.path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, &file.contents).unwrap();
@@ -55,7 +57,7 @@ fn set_up(head: &str) -> (u16, String) {
 #[test]
 fn it_is_content_with_what_is_good_and_with_nothing_else() {
     let Some((world, program)) = node() else { return };
-    prepare(&world);
+    prepare(&world, &project());
     let jellyfin = Server::new(&world, "172.16.10.56:8096", set_up);
     let qbittorrent = Server::new(&world, "172.16.10.59:8080", logged_out);
     let traefik = start(&world, &program, &project());
@@ -145,7 +147,7 @@ fn it_is_content_with_what_is_good_and_with_nothing_else() {
 #[test]
 fn a_proxy_that_hides_nothing_is_found() {
     let Some((world, program)) = node() else { return };
-    prepare(&world);
+    prepare(&world, &project());
     let _jellyfin = Server::new(&world, "172.16.10.56:8096", set_up);
     let mut open = project();
     let recipe = open.recipes.get_mut("jellyfin").unwrap();
@@ -158,4 +160,24 @@ fn a_proxy_that_hides_nothing_is_found() {
         text.contains("WRONG   jellyfin: https://jellyfin.viljo.se/Startup answers 200, not 403"),
         "{text}"
     );
+}
+
+#[test]
+fn with_forward_auth_it_asks_whether_somebody_who_is_not_signed_in_stays_outside() {
+    let Some((world, program)) = node() else { return };
+    let mut guarded = project();
+    guarded.site.proxy.forward_auth = Some("http://172.16.10.103:4180/".to_owned());
+    guarded.images.get_mut("qbittorrent").unwrap().forward_auth = true;
+    prepare(&world, &guarded);
+    let _qbittorrent = Server::new(&world, "172.16.10.59:8080", logged_out);
+    let auth = Server::new(&world, "172.16.10.103:4180", |_| (401, "who are you".to_owned()));
+    let traefik = start(&world, &program, &guarded);
+    traefik.wait_for(PROXY, QBITTORRENT, "/", |got| got.status == 401);
+    let (code, text) = verify(&world, &traefik, &["qbittorrent"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ok      qbittorrent: https://qbittorrent.viljo.se asks who it is\n"), "{text}");
+    auth.set(|_| (202, String::new()));
+    let (code, text) = verify(&world, &traefik, &["qbittorrent"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("answers 200 to somebody who is not signed in"), "{text}");
 }
