@@ -42,7 +42,7 @@ fn both_containers_behind_a_real_traefik() {
         return;
     }
     let site = Site::read();
-    let (project, old) = built();
+    let (_, old) = built();
     let (world, jellyfin) = node_for(old);
     let qbittorrent = restore::embedded_configuration(&world, archive());
     let names = [public_name(&jellyfin), public_name(&qbittorrent)];
@@ -72,6 +72,12 @@ fn both_containers_behind_a_real_traefik() {
     assert!(info.body.contains(&format!("\"LocalAddress\":\"https://{}\"", names[0])), "{info:?}");
     let page = traefik.wait_for(CLIENT, &names[1], "/", |got| got.status == 200);
     assert!(page.body.contains("qBittorrent"), "{page:?}");
+    // qBittorrent compares where a request says it comes from with the name that the proxy tells it.
+    for (origin, expected) in [(format!("https://{}", names[1]), 403), ("https://evil.example".to_owned(), 401)] {
+        let header = format!("Origin: {origin}");
+        let got = traefik.ask(CLIENT, &names[1], "/api/v2/app/version", &["-H", &header]);
+        assert_eq!(got.map(|got| got.status), Some(expected), "{origin}");
+    }
     // Nobody sets up from the internet what nobody has set up yet.
     assert_eq!(traefik.ask(CLIENT, &names[0], "/Startup/User", &[]).map(|got| got.status), Some(403));
 
@@ -93,7 +99,6 @@ fn both_containers_behind_a_real_traefik() {
     assert!(text.contains("WRONG   qbittorrent: container 159 does not run"), "{text}");
     assert!(text.contains("WRONG   qbittorrent: no answer, asked at http://172.16.10.59:8080"), "{text}");
     assert_eq!(traefik.errors(), Vec::<String>::new());
-    drop(project.service());
 }
 
 /// Directories, names, scripts, and the way that what the proxy sends takes.

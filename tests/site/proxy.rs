@@ -180,6 +180,11 @@ fn it_offers_what_is_ready_limits_what_is_much_and_hides_what_is_private() {
     ] {
         assert!(head.contains(&line), "no `{line}` in:\n{head}");
     }
+    // Web sockets need nothing.
+    let socket = ["--http1.1", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket"];
+    assert_eq!(traefik.ask(ALICE, JELLYFIN, "/socket", &socket), got(200, "jellyfin /socket"));
+    let head = jellyfin.last("/socket").to_lowercase();
+    assert!(head.contains("connection: upgrade\r\n") && head.contains("upgrade: websocket\r\n"), "{head}");
     // It asks for the name that the application knows.
     assert!(qbittorrent.last("/api/v2/app/version").contains(&format!("Host: {QBITTORRENT}\r\n")));
 

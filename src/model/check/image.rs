@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::mounts::{self, PlacedMount};
 use super::recipe::RecipeDraft;
 use super::site::{SiteDraft, inside};
-use super::{Scope, combine, gpu, owners};
+use super::{Scope, combine, gpu, offer, owners};
 use crate::digest::Sha256;
 use crate::model::image::{Address, Container, Image};
 use crate::model::source::{Place, SourceFile};
@@ -66,8 +66,8 @@ pub fn check(
     let all_known = known.len() == draft.recipes.len() && known.iter().all(|(recipe, _)| !recipe.unread);
     combine::check(&known, all_known, &draft.mounts, scope.problems);
     owners::settle(&mut scope, &known, all_known, &mut draft.mounts);
-    forwarded(&mut scope, raw, &known, &mut draft);
-    let forward_auth = forward_auth(&mut scope, raw, site);
+    offer::forwarded(&mut scope, raw, &known, &mut draft);
+    let forward_auth = offer::forward_auth(&mut scope, raw, site);
     let raw_container = raw.container.0.as_ref();
     let disk = raw_container.and_then(|at| at.value.disk.0.as_ref()).map(|at| scope.place(at));
     let disk = disk.or_else(|| raw_container.map(|at| scope.place(at)));
@@ -95,47 +95,6 @@ pub fn check(
         });
     }
     draft
-}
-
-/// Notes the ports that the site's router forwards, which no two images may share.
-fn forwarded(
-    scope: &mut Scope<'_>,
-    raw: &RawImage,
-    recipes: &[(&RecipeDraft, Place)],
-    draft: &mut ImageDraft,
-) {
-    let address = raw.container.0.as_ref().and_then(|at| at.value.address.0.as_ref());
-    let dhcp = address.filter(|at| at.value == NumberOrText::Text("dhcp".to_owned()));
-    for (recipe, _) in recipes {
-        for (port, place) in recipe.recipe.ports.iter().zip(&recipe.ports).filter(|(port, _)| port.public) {
-            for protocol in &port.protocols {
-                draft.unique.push(("public port", format!("{}/{protocol}", port.number), place.clone()));
-            }
-            if let Some(at) = dhcp {
-                scope
-                    .warning(
-                        &at.span,
-                        format!(
-                            "the router cannot forward port {} to an address it does not know",
-                            port.number
-                        ),
-                    )
-                    .related(place, "to be forwarded from the internet")
-                    .help("give the container an address of the site's subnet");
-            }
-        }
-    }
-}
-
-/// Whether the reverse proxy asks who is signed in.
-fn forward_auth(scope: &mut Scope<'_>, raw: &RawImage, site: &SiteDraft) -> bool {
-    let Some(at) = raw.forward_auth.0.as_ref().filter(|at| at.value) else { return false };
-    if site.site.as_ref().is_some_and(|site| site.proxy.forward_auth.is_none()) {
-        scope
-            .error(&at.span, "the site names nobody that the reverse proxy could ask")
-            .help("add `forward-auth = \"http://…\"` to `[proxy]` of images/site.toml, or leave this out");
-    }
-    true
 }
 
 fn named_recipes<'r>(

@@ -1,10 +1,15 @@
 //! Rules for what only the site's own files need of a recipe: logins, ports, what a reverse proxy asks and hides.
 
 use super::Scope;
+use super::image::ImageDraft;
+use super::recipe::RecipeDraft;
+use super::site::SiteDraft;
 use crate::model::offer::{ATTEMPTS, Failures, Login, Port, Protocol, Ready};
 use crate::model::probe::Probe;
+use crate::model::source::Place;
+use crate::model::syntax::image::RawImage;
 use crate::model::syntax::recipe::{RawLogin, RawPort, RawReady};
-use crate::model::syntax::{At, List};
+use crate::model::syntax::{At, List, NumberOrText};
 use crate::model::words::{self, Complaint};
 
 use super::service::request_path;
@@ -97,6 +102,47 @@ pub fn port(scope: &mut Scope<'_>, raw: &RawPort) -> Option<Port> {
     protocols.dedup();
     let public = raw.public.0.as_ref().is_some_and(|at| at.value);
     Some(Port { name: name?, number: number?, protocols, public })
+}
+
+/// Notes the ports that the site's router forwards, which no two images may share.
+pub fn forwarded(
+    scope: &mut Scope<'_>,
+    raw: &RawImage,
+    recipes: &[(&RecipeDraft, Place)],
+    draft: &mut ImageDraft,
+) {
+    let address = raw.container.0.as_ref().and_then(|at| at.value.address.0.as_ref());
+    let dhcp = address.filter(|at| at.value == NumberOrText::Text("dhcp".to_owned()));
+    for (recipe, _) in recipes {
+        for (port, place) in recipe.recipe.ports.iter().zip(&recipe.ports).filter(|(port, _)| port.public) {
+            for protocol in &port.protocols {
+                draft.unique.push(("public port", format!("{}/{protocol}", port.number), place.clone()));
+            }
+            if let Some(at) = dhcp {
+                scope
+                    .warning(
+                        &at.span,
+                        format!(
+                            "the router cannot forward port {} to an address it does not know",
+                            port.number
+                        ),
+                    )
+                    .related(place, "to be forwarded from the internet")
+                    .help("give the container an address of the site's subnet");
+            }
+        }
+    }
+}
+
+/// Whether the reverse proxy asks who is signed in.
+pub fn forward_auth(scope: &mut Scope<'_>, raw: &RawImage, site: &SiteDraft) -> bool {
+    let Some(at) = raw.forward_auth.0.as_ref().filter(|at| at.value) else { return false };
+    if site.site.as_ref().is_some_and(|site| site.proxy.forward_auth.is_none()) {
+        scope
+            .error(&at.span, "the site names nobody that the reverse proxy could ask")
+            .help("add `forward-auth = \"http://…\"` to `[proxy]` of images/site.toml, or leave this out");
+    }
+    true
 }
 
 /// A path as a proxy compares it: decoded, without query.
