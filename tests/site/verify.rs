@@ -119,6 +119,9 @@ fn it_is_content_with_what_is_good_and_with_nothing_else() {
     drop(qbittorrent);
     let (code, text) = verify(&world, &traefik, &["qbittorrent"]);
     assert!(code == Some(1) && text.contains(&direct("no answer", "qbittorrent", "59:8080")), "{text}");
+    let unready =
+        "WRONG   qbittorrent: the proxy finds nothing that is ready, asked at https://qbittorrent.viljo.se";
+    assert!(text.contains(unready), "{text}");
 
     // It works, but nobody has set it up: said, and no failure.
     jellyfin.set(|head| match path(head) {

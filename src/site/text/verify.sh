@@ -58,6 +58,7 @@ ask() {
     # shellcheck disable=SC2086 # two words each, or none
     status=$(curl --silent --noproxy '*' --max-time 10 --max-filesize 1048576 $insecure $resolve \
         --output "$scratch/body" --write-out '%{http_code}' "$base$1") || status=000
+    echo "$status" > "$scratch/status"
     [ "$status" != 000 ]
 }
 # is STATUSES KIND TEXT: whether the last answer is so. Line breaks at the end do not count.
@@ -78,8 +79,12 @@ is() {
 settle() {
     while :; do
         said=$("$1")
+        # The proxy takes a moment to notice that an application is ready.
+        case $said:$resolve:$(cat "$scratch/status") in
+        failed:-*:50[234]) said=unready ;;
+        esac
         case $said in
-        silent | starting) [ $(($(date +%s) - begun)) -lt "$patience" ] || break ;;
+        silent | starting | unready) [ $(($(date +%s) - begun)) -lt "$patience" ] || break ;;
         *) break ;;
         esac
         sleep 1
@@ -92,6 +97,7 @@ tell() {
     unset) todo "$1" "works, $2, but nobody has set it up yet" ;;
     starting) wrong "$1" "still starting, $2" ;;
     silent) wrong "$1" "no answer, $2" ;;
+    unready) wrong "$1" "the proxy finds nothing that is ready, $2" ;;
     *) wrong "$1" "answers something that it should not, $2" ;;
     esac
 }
