@@ -56,9 +56,9 @@ impl SiteDirectory {
             }
             let mut open = File::create(&path).context("make", &path)?;
             let mode = fs::Permissions::from_mode(mode(file));
+            // Nothing waits for the disk: what a power cut takes, the next run sees and writes again.
             open.write_all(file.contents.as_bytes())
                 .and_then(|()| open.set_permissions(mode))
-                .and_then(|()| open.sync_data())
                 .context("write", &path)?;
         }
         for directory in directories {

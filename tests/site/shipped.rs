@@ -69,3 +69,28 @@ fn the_backup_has_what_recipes_declare() {
     assert!(script.contains("    qbittorrent) vmid=159; set -- '/srv/ssd/torrents' ;;\n"), "{script}");
     assert!(!script.contains("jellyfin"), "{script}");
 }
+
+/// A plan is keyed by what recipes and images serialise to: an edit of what only the site needs builds nothing anew.
+#[test]
+fn what_only_the_site_needs_is_in_no_plan() {
+    let before = project();
+    let mut after = before.clone();
+    for recipe in after.recipes.values_mut() {
+        recipe.ports.clear();
+        if let Some(service) = &mut recipe.service {
+            service.ready.path = "/other".to_owned();
+            service.login = None;
+            service.rate = 1;
+            service.setup.iter_mut().for_each(|setup| setup.private.clear());
+        }
+    }
+    for image in after.images.values_mut() {
+        image.forward_auth = true;
+        image.mounts.iter_mut().for_each(|mount| mount.owner = None);
+    }
+    assert_ne!(files(&before), files(&after));
+    let keyed = |project: &build_images::model::Project| {
+        serde_json::to_string(&(&project.recipes, &project.images)).unwrap()
+    };
+    assert_eq!(keyed(&before), keyed(&after));
+}
