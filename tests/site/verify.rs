@@ -38,7 +38,7 @@ fn verify(world: &World, traefik: &Traefik<'_>, arguments: &[&str]) -> (Option<i
     let path = format!("PATH=/mnt/bin:{}", std::env::var("PATH").unwrap());
     let certificate = format!("CURL_CA_BUNDLE={}", traefik.certificate());
     let output = world
-        .command(60, "env")
+        .command(200, "env")
         .args([path.as_str(), &certificate, "/mnt/site/verify.sh"])
         .args(arguments)
         .output()
@@ -140,7 +140,7 @@ fn it_is_content_with_what_is_good_and_with_nothing_else() {
         (code, text.as_str()),
         (Some(2), "verify.sh: no image `plex`; there are: jellyfin qbittorrent\n")
     );
-    let output = world.command(60, "/mnt/site/verify.sh").arg("jellyfin").output().unwrap();
+    let output = world.command(200, "/mnt/site/verify.sh").arg("jellyfin").output().unwrap();
     let (code, text) = outcome(&output);
     assert!(code == Some(1) && text.contains(&format!("WRONG   jellyfin: no answer, {proxied}")), "{text}");
     assert!(text.contains("todo    jellyfin: not looked at: there is no pct here"), "{text}");
