@@ -30,5 +30,6 @@ pub mod priority;
 pub mod progress;
 pub mod pve;
 pub mod sandbox;
+pub mod site;
 pub mod store;
 pub mod tree;

@@ -258,8 +258,10 @@ impl ResultDirectory {
         self.put(made)?;
         Ok(self.note(manifest, Sha256::of(text), store)?)
     }
-    /// A directory cannot take the place of a full one: the two are exchanged, then the old one is dropped with `made`.
-    fn put(&self, made: TemporaryDirectory) -> Result<(), StoreError> {
+
+    /// Puts `made` in place of what is there. A directory cannot take the place of a full one: the two are exchanged, then
+    /// the old one is dropped with `made`.
+    pub(super) fn put(&self, made: TemporaryDirectory) -> Result<(), StoreError> {
         // More than once only when another build puts its own there, or takes it away, at the same moment.
         for _ in 0..16 {
             let exchanged = rustix::fs::renameat_with(

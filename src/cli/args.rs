@@ -78,6 +78,12 @@ pub enum Command {
         #[arg(value_name = "IMAGE")]
         images: Vec<String>,
     },
+    /// Write the files of the site itself, as each build does
+    Site {
+        /// Images that they are for; all by default
+        #[arg(value_name = "IMAGE")]
+        images: Vec<String>,
+    },
     /// Check everything that can be known without network and without building
     Check,
     /// Lock what is not locked yet; moves nothing that is

@@ -125,6 +125,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
     match command {
         None => show::build(&session, &images, global.json).map_err(|error| meant_command(error, &images)),
         Some(Command::Build { images }) => show::build(&session, &images, global.json),
+        Some(Command::Site { images }) => show::site(&session, &images, global.json),
         Some(Command::Check) => show::check(&session, global.json),
         Some(Command::Lock) => show::lock(commands::lock(&session)?, "nothing to lock", global.json),
         Some(Command::Update { names, dry_run }) => {

@@ -80,6 +80,25 @@ pub(super) fn build(session: &Session, images: &[String], as_json: bool) -> Resu
     Ok(code)
 }
 
+pub(super) fn site(session: &Session, images: &[String], as_json: bool) -> Result<u8, CommandError> {
+    let written = commands::site(session, images)?;
+    if as_json {
+        print_json(&written)?;
+        return Ok(0);
+    }
+    let place = nearby(&written.directory);
+    let mut text = String::new();
+    for path in &written.changed {
+        let done = if written.files.contains(path) { "written" } else { "removed" };
+        let _ = writeln!(text, "{done}  {place}/{path}");
+    }
+    let count = written.files.len();
+    if written.changed.is_empty() {
+        let _ = writeln!(text, "nothing changed: {count} files in {place}");
+    }
+    print(&text).map(|()| 0)
+}
+
 fn row(built: &Built) -> Vec<String> {
     let done = match &built.done {
         Done::Unchanged => "nothing changed".to_owned(),

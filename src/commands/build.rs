@@ -73,7 +73,8 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
 /// The name of an image and what became of it.
 pub type Outcome = (String, Result<Built, CommandError>);
 
-/// Builds `images`, all when none is named; locks first what is not locked.
+/// Builds `images`, all when none is named; locks first what is not locked. Before that it writes the site's files, of all
+/// images of the project: they need none of them built.
 ///
 /// One image's failure does not stop the others: each has its own result. So does an image whose archive cannot be had
 /// and is not locked yet.
@@ -82,6 +83,7 @@ pub type Outcome = (String, Result<Built, CommandError>);
 /// What concerns all images: the project, the lock.
 pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, CommandError> {
     let names = session.select(images)?;
+    super::site(session, &[])?;
     ResultDirectory::clear_leftovers(&session.options.results, &names);
     let used = session.store.use_objects()?;
     let wanted = (!images.is_empty()).then(|| names.iter().cloned().collect());

@@ -186,6 +186,8 @@ fn recipe_values(recipe: &Recipe) -> Value {
     if let Some(service) = &recipe.service {
         values["port"] = json!(service.port);
     }
+    let ports = recipe.ports.iter().map(|port| (port.name.clone(), json!(port.number)));
+    values["ports"] = Value::Object(ports.collect());
     values
 }
 

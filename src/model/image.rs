@@ -1,5 +1,6 @@
 //! An image: one container, made of recipes.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct Image {
     pub mounts: Vec<Mount>,
     /// Space that its applications need before they start.
     pub space: Vec<NeededSpace>,
+    /// Whether the reverse proxy asks the site's `forward-auth` about each request.
+    #[serde(skip)]
+    pub forward_auth: bool,
 }
 
 /// Settings of the container, sizes in the unit each says.
@@ -94,6 +98,26 @@ pub struct Mount {
     pub read_only: bool,
     /// The state it holds, when it stands for a recipe's `[[state]]`; else nothing.
     pub state: Option<TreePath>,
+    /// Who owns it on the node, when the project says so.
+    #[serde(skip)]
+    pub owner: Option<Owner>,
+}
+
+/// Who owns a directory of the node, by ids as the container sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} {:04o}", self.uid, self.gid, self.mode)
+    }
 }
 
 /// Space that has to be free before the container's application starts.

@@ -12,6 +12,7 @@ pub mod diagnostics;
 pub mod evaluate;
 pub mod image;
 pub mod load;
+pub mod offer;
 pub mod probe;
 pub mod recipe;
 pub mod schema;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::offer::{Login, Ready};
+
 /// What the container offers over the network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Service {
@@ -19,6 +21,15 @@ pub struct Service {
     /// that starts may say of itself that it is not set up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
+    /// What tells a reverse proxy that it is ready.
+    #[serde(skip)]
+    pub ready: Ready,
+    /// Where people log in.
+    #[serde(skip)]
+    pub login: Option<Login>,
+    /// Requests a second that one client may make through the reverse proxy, on average.
+    #[serde(skip)]
+    pub rate: u32,
 }
 
 /// An HTTP request whose answer shows that the application works.
@@ -60,6 +71,9 @@ pub struct Setup {
     pub status: Vec<u16>,
     /// What the body is until it is set up.
     pub body: Body,
+    /// Paths that serve the set-up alone: the reverse proxy passes them, and what is below, to nobody.
+    #[serde(skip)]
+    pub private: Vec<String>,
 }
 
 /// What is asked of the body of an answer.
@@ -208,7 +222,11 @@ mod tests {
                 path: "/info".to_owned(),
                 status: vec![200],
                 body: Body::Contains("\"Completed\":false".to_owned()),
+                private: Vec::new(),
             }),
+            ready: Ready { path: "/health".to_owned(), status: None },
+            login: None,
+            rate: 100,
         }
     }
 

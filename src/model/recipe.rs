@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::offer::Port;
 use super::probe::Service;
 use crate::digest::Sha256;
 use crate::tree::TreePath;
@@ -43,6 +44,9 @@ pub struct Recipe {
     pub space: Vec<Space>,
     /// What the container offers to its users.
     pub service: Option<Service>,
+    /// Ports that it listens on beside that.
+    #[serde(skip)]
+    pub ports: Vec<Port>,
 }
 
 /// One apt repository.

@@ -25,6 +25,25 @@ pub struct Site {
     /// What the site has in an archive's place, by archive name.
     #[serde(skip)]
     pub archives: BTreeMap<String, SiteArchive>,
+    /// The reverse proxy.
+    pub proxy: Proxy,
+}
+
+/// The reverse proxy, Traefik 3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proxy {
+    /// Its entry point for https.
+    pub entry_point: String,
+    /// Its certificate resolver; without one it uses the certificates that it has.
+    pub resolver: Option<String>,
+    /// Where it asks whether somebody is signed in.
+    pub forward_auth: Option<String>,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self { entry_point: "websecure".to_owned(), resolver: None, forward_auth: None }
+    }
 }
 
 /// The site's own copy of an archive.
@@ -51,6 +70,10 @@ pub struct Network {
     pub nameservers: Vec<IpAddr>,
     /// The reverse proxy's address, as the containers see it.
     pub proxy: Ipv4Addr,
+    /// Networks from which people reach containers without the proxy, as address and prefix length.
+    pub admin: Vec<(Ipv4Addr, u8)>,
+    /// The site's address on the internet.
+    pub public: Option<Ipv4Addr>,
 }
 
 /// The Proxmox node.

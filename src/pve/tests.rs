@@ -326,11 +326,14 @@ fn site() -> Site {
             gateway: Ipv4Addr::new(172, 16, 10, 1),
             nameservers: vec![IpAddr::V4(Ipv4Addr::new(172, 16, 10, 1))],
             proxy: Ipv4Addr::new(172, 16, 10, 102),
+            admin: vec![(Ipv4Addr::new(172, 16, 10, 0), 24)],
+            public: None,
         },
         node: Node { host: "root@192.168.1.3".into(), storage: "local-lvm".into(), release: (8, 0) },
         directories: Directories { media: "/srv/media".into(), state: "/srv/appdata".into() },
         mirrors: BTreeMap::new(),
         archives: Default::default(),
+        proxy: Default::default(),
     }
 }
 
@@ -362,24 +365,28 @@ fn image() -> Image {
             gpu: None,
         },
         space: vec![],
+        forward_auth: false,
         mounts: vec![
             Mount {
                 source: "/srv/media/downloads".into(),
                 target: path("srv/downloads"),
                 read_only: false,
                 state: None,
+                owner: None,
             },
             Mount {
                 source: "/srv/appdata/qbittorrent".into(),
                 target: path("var/lib/qbittorrent"),
                 read_only: false,
                 state: Some(path("var/lib/qbittorrent")),
+                owner: None,
             },
             Mount {
                 source: "/srv/media/movies".into(),
                 target: path("srv/movies"),
                 read_only: true,
                 state: None,
+                owner: None,
             },
         ],
     }

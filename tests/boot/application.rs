@@ -1,11 +1,13 @@
 //! qBittorrent, seen from outside its container and from the node.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::container::Container;
 use crate::pct::Config;
+use crate::site_file;
 use crate::web::{Answer, Request, send, wait_for};
-use crate::world::World;
+use crate::world::{World, facts};
 
 /// Its user as the node sees it.
 pub const USER: u32 = 100_959;
@@ -19,16 +21,28 @@ pub const STATE: &str = "/var/lib/qbittorrent";
 /// Where the downloads are mounted.
 pub const DOWNLOADS: &str = "/srv/downloads";
 
-/// Makes the node's directories as the storage script of the site does, without any below them.
+/// Makes the node's directories with the site's storage script, and those of a container that the site does not know as
+/// that script would.
 pub fn make_directories(world: &World, config: &Config) {
+    make_storage(world);
     for bind in config.binds() {
         let (owner, mode) = match bind.target.as_str() {
             STATE => ((USER, GROUP), 0o750),
             DOWNLOADS => ((USER, MEDIA), 0o2775),
             other => panic!("no test knows a mount on {other}"),
         };
-        world.make_directory(&bind.source, owner, mode);
+        if !world.path(&bind.source).exists() {
+            world.make_directory(&bind.source, owner, mode);
+        }
+        assert_eq!(facts(&world.path(&bind.source)), (owner.0, owner.1, mode), "{}", bind.source);
     }
+}
+
+/// Runs the site's storage script.
+pub fn make_storage(world: &World) {
+    let script = world.path("/mnt/storage.sh");
+    fs::write(&script, site_file("storage.sh")).unwrap();
+    world.run("sh", &["/mnt/storage.sh"]);
 }
 
 /// How this process reaches the directory of the node that is mounted there.

@@ -16,7 +16,7 @@ use crate::support::jellyfin::OLD;
 use crate::support::keys::Key;
 use crate::support::repository::Served;
 use crate::web::{Request, send};
-use crate::world::{World, expect_success, read};
+use crate::world::{World, expect_success, facts, read};
 use crate::{application, archive_in};
 
 /// Its user and its own group as the node sees them.
@@ -138,15 +138,17 @@ impl Project {
     }
 }
 
-/// Makes the node's directories as the storage script of the site does.
+/// Makes the node's directories with the site's storage script.
 pub fn make_directories(world: &World, config: &Config) {
+    application::make_storage(world);
     for bind in config.binds() {
-        let (owner, mode) = match bind.target.as_str() {
-            STATE => ((USER, USER), 0o750),
-            media if media.starts_with("/media/") => ((application::USER, application::MEDIA), 0o2775),
+        let expected = match bind.target.as_str() {
+            STATE => (USER, USER, 0o750),
+            DOWNLOADS => (application::USER, application::MEDIA, 0o2775),
+            media if media.starts_with("/media/") => (100_000, application::MEDIA, 0o2775),
             other => panic!("no test knows a mount on {other}"),
         };
-        world.make_directory(&bind.source, owner, mode);
+        assert_eq!(facts(&world.path(&bind.source)), expected, "{}", bind.source);
     }
 }
 

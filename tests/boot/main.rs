@@ -10,10 +10,12 @@ mod container;
 mod jellyfin;
 mod jellyfin_stand_in;
 mod pct;
+mod proxy;
 mod restore;
 #[path = "../support/mod.rs"]
 mod support;
 mod torrent;
+mod traefik;
 mod transfer;
 mod web;
 mod world;
@@ -70,6 +72,16 @@ fn archive_in(result: &Path, vmid: u32) -> PathBuf {
         })
         .max()
         .unwrap_or_else(|| panic!("no archive in {}", result.display()))
+}
+
+/// One of the site's own files, as a build writes them.
+fn site_file(path: &str) -> String {
+    let project = build_images::model::load(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let project = project.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+    let images: Vec<_> = project.images.keys().cloned().collect();
+    let files = build_images::site::files(&project, &images);
+    let file = files.into_iter().find(|file| file.path == path);
+    file.unwrap_or_else(|| panic!("no file {path}")).contents
 }
 
 /// What `images/site.toml` says, as far as tests need it.

@@ -7,6 +7,7 @@
 
 mod archives;
 mod cases;
+mod offers;
 mod valid;
 
 use std::fs;

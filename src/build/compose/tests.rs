@@ -53,6 +53,7 @@ fn recipe() -> Recipe {
         state: vec![],
         space: vec![],
         service: None,
+        ports: Vec::new(),
     }
 }
 
@@ -216,8 +217,13 @@ fn everything_wrong_is_told_at_once() {
 fn mounts_get_an_empty_directory() {
     let (before, below) = system();
     let mut contents = NewContents::over(&below);
-    let mount =
-        |target: &str| Mount { source: "/srv".into(), target: path(target), read_only: false, state: None };
+    let mount = |target: &str| Mount {
+        source: "/srv".into(),
+        target: path(target),
+        read_only: false,
+        state: None,
+        owner: None,
+    };
     let after = apply_mounts(before.clone(), &mut contents, &[mount("srv/downloads")], EPOCH).unwrap();
     insta::assert_snapshot!(changes(&before, &after), @"
     + /srv 755 0:0 @1700000000 Directory

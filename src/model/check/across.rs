@@ -19,6 +19,7 @@ pub fn check(
 ) {
     shared(images, problems);
     state(images, problems);
+    super::owners::agree(images, problems);
     archives(site, recipes, problems);
     ids(recipes, images, problems);
 }
@@ -57,6 +58,7 @@ fn shared(images: &[ImageDraft], problems: &mut Diagnostics) {
             }
             let help = match *what {
                 "hardware address" => "leave `mac` out: each image gets one of its own",
+                "public port" => "the site's router can forward a port to one of them only",
                 "vmid" => "every container of a node, and of a cluster, has an id of its own",
                 _ => "choose another",
             };

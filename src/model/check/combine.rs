@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::accounts::{Account, Kind};
-use super::mounts::PlacedMount;
+use super::mounts::{Asked, PlacedMount};
 use super::recipe::{Made, RecipeDraft};
 use crate::model::accounts;
 use crate::model::diagnostics::Diagnostics;
 use crate::model::image::{Mount, NeededSpace};
+use crate::model::offer::Protocol;
 use crate::model::recipe::Space;
 use crate::model::source::Place;
 use crate::model::words;
@@ -26,6 +27,7 @@ pub fn check(recipes: &Recipes<'_>, all_known: bool, mounts: &[PlacedMount], pro
     paths(recipes, mounts, problems);
     units(recipes, problems);
     ports(recipes, problems);
+    logs(recipes, mounts, problems);
 }
 
 /// The system's own share of the root file system, in MiB, when nothing better is known.
@@ -108,9 +110,9 @@ pub fn state_mounts(
                     "give one a `[[mount]]` of its own in `images/{image}.toml`, with its path as target"
                 ));
         }
-        let mount =
-            Mount { source, target: state.path.clone(), read_only: false, state: Some(state.path.clone()) };
-        mounts.push(PlacedMount { mount, place: place.clone() });
+        let (target, state) = (state.path.clone(), Some(state.path.clone()));
+        let mount = Mount { source, target, read_only: false, state, owner: None };
+        mounts.push(PlacedMount { mount, place: place.clone(), asked: Asked::default() });
     }
 }
 
@@ -289,17 +291,54 @@ fn units(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
 }
 
 fn ports(recipes: &Recipes<'_>, problems: &mut Diagnostics) {
-    let mut seen: BTreeMap<u16, (&str, &Place)> = BTreeMap::new();
+    let mut seen: BTreeMap<(Protocol, u16), (&str, &Place)> = BTreeMap::new();
+    let mut names: BTreeMap<&str, &Place> = BTreeMap::new();
     for (draft, _) in recipes {
-        let (Some(service), Some(place)) = (&draft.recipe.service, &draft.port) else { continue };
-        if let Some((other, first)) = seen.insert(service.port, (&draft.recipe.name, place)) {
+        let recipe = &draft.recipe;
+        let web = recipe.service.as_ref().zip(draft.port.as_ref());
+        let mut all: Vec<_> =
+            web.map(|(service, place)| (Protocol::Tcp, service.port, place)).into_iter().collect();
+        for (port, place) in recipe.ports.iter().zip(&draft.ports) {
+            all.extend(port.protocols.iter().map(|protocol| (*protocol, port.number, place)));
+            if let Some(first) = names.insert(&port.name, place) {
+                problems
+                    .error(place, format!("two ports have the name `{}`", port.name))
+                    .related(first, "the other one")
+                    .help("give one another name");
+            }
+        }
+        for (protocol, number, place) in all {
+            let Some((other, first)) = seen.insert((protocol, number), (&recipe.name, place)) else {
+                continue;
+            };
+            let (message, help) = if other == recipe.name {
+                (format!("`{other}` listens on {protocol} port {number} twice"), "leave one out")
+            } else {
+                let message = format!("`{}` and `{other}` both listen on port {number}", recipe.name);
+                (message, "give one of them another port, in its own configuration too")
+            };
+            problems.error(place, message).related(first, format!("the port of `{other}`")).help(help);
+        }
+    }
+}
+
+/// fail2ban reads logs on the node: what is in the root file system it cannot see.
+fn logs(recipes: &Recipes<'_>, mounts: &[PlacedMount], problems: &mut Diagnostics) {
+    for (draft, _) in recipes {
+        let login = draft.recipe.service.as_ref().and_then(|service| service.login.as_ref());
+        let Some(failures) = login.and_then(|login| login.failures.as_ref()) else { continue };
+        let Some(place) = &draft.log else { continue };
+        let below = |placed: &PlacedMount| {
+            let target = placed.mount.target.to_string();
+            failures.log.strip_prefix(&target).is_some_and(|rest| rest.starts_with('/'))
+        };
+        if !mounts.iter().any(below) {
             problems
                 .error(
                     place,
-                    format!("`{}` and `{other}` both listen on port {}", draft.recipe.name, service.port),
+                    format!("the log `{}` is on no mount, so nothing on the node can read it", failures.log),
                 )
-                .related(first, format!("the port of `{other}`"))
-                .help("give one of them another port, in its own configuration too");
+                .help("have the application write it below a `[[state]]`, or leave `log` and `failure` out");
         }
     }
 }

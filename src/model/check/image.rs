@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::mounts::{self, PlacedMount};
 use super::recipe::RecipeDraft;
 use super::site::{SiteDraft, inside};
-use super::{Scope, combine, gpu};
+use super::{Scope, combine, gpu, offer, owners};
 use crate::digest::Sha256;
 use crate::model::image::{Address, Container, Image};
 use crate::model::source::{Place, SourceFile};
@@ -61,11 +61,13 @@ pub fn check(
         raw.container.0.as_ref().and_then(|at| container(&mut scope, &at.value, site, &mut draft));
     draft.mounts =
         raw.mount.0.iter().filter_map(|at| mounts::mount(&mut scope, at, site.media.as_deref())).collect();
-    let failed_before = scope.failed;
     combine::state_mounts(name, site.state.as_deref(), &known, &mut draft.mounts, scope.problems);
     mounts::overlaps(&draft.mounts, scope.problems);
     let all_known = known.len() == draft.recipes.len() && known.iter().all(|(recipe, _)| !recipe.unread);
     combine::check(&known, all_known, &draft.mounts, scope.problems);
+    owners::settle(&mut scope, &known, all_known, &mut draft.mounts);
+    offer::forwarded(&mut scope, raw, &known, &mut draft);
+    let forward_auth = offer::forward_auth(&mut scope, raw, site);
     let raw_container = raw.container.0.as_ref();
     let disk = raw_container.and_then(|at| at.value.disk.0.as_ref()).map(|at| scope.place(at));
     let disk = disk.or_else(|| raw_container.map(|at| scope.place(at)));
@@ -77,6 +79,7 @@ pub fn check(
         Some(at) => at.value.clone(),
         None => known.last().map(|(recipe, _)| recipe.recipe.description.clone()).unwrap_or_default(),
     };
+    let failed_before = scope.failed;
     let found = gpu.clone().flatten();
     let gpu_failed = gpu.is_some() && found.is_none();
     if let (Some(container), false) = (container, failed_before || gpu_failed) {
@@ -88,6 +91,7 @@ pub fn check(
             container,
             mounts: draft.mounts.iter().map(|placed| placed.mount.clone()).collect(),
             space,
+            forward_auth,
         });
     }
     draft

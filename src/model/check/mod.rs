@@ -11,6 +11,8 @@ pub mod files;
 pub mod gpu;
 pub mod image;
 pub mod mounts;
+pub mod offer;
+pub mod owners;
 pub mod recipe;
 pub mod service;
 pub mod site;

@@ -117,6 +117,19 @@ pub struct PlacedMount {
     pub mount: Mount,
     /// Where its target, or the state it stands for, is written.
     pub place: Place,
+    /// What the image says of its owner on the node.
+    pub asked: Asked,
+}
+
+/// What a `[[mount]]` says of its owner on the node.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Owner by name.
+    pub owner: Option<At<String>>,
+    /// Group by name.
+    pub group: Option<At<String>>,
+    /// Permission bits.
+    pub mode: Option<At<u32>>,
 }
 
 /// Checks one `[[mount]]`; `media` is the site's media directory.
@@ -153,8 +166,13 @@ pub fn mount(scope: &mut Scope<'_>, raw: &At<RawMount>, media: Option<&str>) -> 
     let at = raw.value.target.0.as_ref()?;
     let target = scope.take(&at.span, target(&at.value))?;
     let read_only = raw.value.read_only.0.as_ref().is_some_and(|at| at.value);
-    let mount = Mount { source: source?, target, read_only, state: None };
-    Some(PlacedMount { mount, place: scope.place(at) })
+    let mode = raw.value.mode.0.as_ref().and_then(|mode| {
+        let value = super::recipe::mode(scope, &raw.value.mode, 0o755, true)?;
+        Some(At { span: mode.span.clone(), value })
+    });
+    let asked = Asked { owner: raw.value.owner.0.clone(), group: raw.value.group.0.clone(), mode };
+    let mount = Mount { source: source?, target, read_only, state: None, owner: None };
+    Some(PlacedMount { mount, place: scope.place(at), asked })
 }
 
 fn below_media(scope: &mut Scope<'_>, at: &At<String>, media: Option<&str>) -> Option<String> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::accounts::{self, Account, Mention};
-use super::{Scope, archive, files, mounts, service, tarball};
+use super::{Scope, archive, files, mounts, offer, service, tarball};
 use crate::model::recipe::{Directory, Link, Packages, Recipe, Space, State, Units};
 use crate::model::source::{Place, SourceFile};
 use crate::model::syntax::recipe::RawRecipe;
@@ -45,6 +45,10 @@ pub struct RecipeDraft {
     pub spaces: Vec<Place>,
     /// Where the port stands.
     pub port: Option<Place>,
+    /// Where each further port stands, in the recipe's order.
+    pub ports: Vec<Place>,
+    /// Where the log of failed logins stands.
+    pub log: Option<Place>,
 }
 
 /// A path that a recipe makes.
@@ -200,7 +204,16 @@ pub fn check(
     }
     if let Some(at) = &raw.service.0 {
         draft.port = at.value.port.0.as_ref().map(|at| scope.place(at));
+        let login = at.value.login.0.as_ref();
+        draft.log = login.and_then(|at| at.value.log.0.as_ref()).map(|at| scope.place(at));
         draft.recipe.service = service::service(&mut scope, &at.value);
+    }
+    for at in &raw.port.0 {
+        let place = at.value.number.0.as_ref().map(|at| scope.place(at));
+        if let (Some(port), Some(place)) = (offer::port(&mut scope, &at.value), place) {
+            draft.recipe.ports.push(port);
+            draft.ports.push(place);
+        }
     }
     draft
 }
@@ -224,6 +237,7 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
             state: Vec::new(),
             space: Vec::new(),
             service: None,
+            ports: Vec::new(),
         },
         complete: false,
         unread: false,
@@ -239,6 +253,8 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
         states: Vec::new(),
         spaces: Vec::new(),
         port: None,
+        ports: Vec::new(),
+        log: None,
     }
 }
 

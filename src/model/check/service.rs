@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Scope;
+use super::{Scope, offer};
+use crate::model::offer::RATE;
 use crate::model::probe::{Body, Probe, Service, Setup, Starting};
 use crate::model::recipe::Units;
 use crate::model::source::Place;
@@ -48,12 +49,15 @@ pub fn service(scope: &mut Scope<'_>, raw: &RawService) -> Option<Service> {
     };
     let probe = raw.probe.0.as_ref().map_or_else(fallback, |at| probe(scope, &at.value));
     let setup = raw.setup.0.as_ref().map(|at| setup(scope, at));
-    Some(Service { port: port?, probe, setup })
+    let ready = offer::ready(scope, raw.ready.0.as_ref(), &probe);
+    let login = raw.login.0.as_ref().map(|at| offer::login(scope, at));
+    let rate = raw.rate.0.as_ref().and_then(|at| scope.within(at, 1, 100_000, "`rate`")).unwrap_or(RATE);
+    Some(Service { port: port?, probe, setup, ready, login, rate })
 }
 
 fn probe(scope: &mut Scope<'_>, raw: &RawProbe) -> Probe {
     let mut probe = Probe {
-        path: path(scope, &raw.path),
+        path: request_path(scope, &raw.path),
         status: status(scope, &raw.status, &[200]),
         body: body(scope, &raw.body, &raw.contains),
         starting: Vec::new(),
@@ -101,13 +105,15 @@ fn setup(scope: &mut Scope<'_>, at: &At<RawSetup>) -> Setup {
             .help("say with `body` or `contains` what the answer has until it is");
     }
     Setup {
-        path: path(scope, &raw.path),
+        path: request_path(scope, &raw.path),
         status: status(scope, &raw.status, &[200]),
         body: body(scope, &raw.body, &raw.contains),
+        private: offer::private(scope, &raw.private),
     }
 }
 
-fn path(scope: &mut Scope<'_>, field: &Required<String>) -> String {
+/// Path and query of a request.
+pub fn request_path(scope: &mut Scope<'_>, field: &Required<String>) -> String {
     let Some(at) = &field.0 else { return "/".to_owned() };
     if !at.value.starts_with('/') {
         scope

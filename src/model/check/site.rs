@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::{Scope, archive};
-use crate::model::site::{Directories, Network, Node, Site, SiteArchive};
+use crate::model::site::{Directories, Network, Node, Proxy, Site, SiteArchive};
 use crate::model::source::{Place, SourceFile};
-use crate::model::syntax::site::{RawNetwork, RawSite};
+use crate::model::syntax::site::{RawNetwork, RawProxy, RawSite};
 use crate::model::syntax::{At, List, Required};
 use crate::model::{diagnostics::Diagnostics, words};
 
@@ -82,6 +82,7 @@ pub fn check(root: &Path, file: &SourceFile, raw: &RawSite, problems: &mut Diagn
                 .help("keep them apart, as `/srv/appdata` and `/srv/media`");
         }
     }
+    let proxy = raw.proxy.0.as_ref().map(|at| proxy(&mut scope, &at.value)).unwrap_or_default();
     let mirrors = mirrors(&mut scope, raw, &mut draft);
     let archives: BTreeMap<String, SiteArchive> = raw
         .archive
@@ -102,6 +103,7 @@ pub fn check(root: &Path, file: &SourceFile, raw: &RawSite, problems: &mut Diagn
             directories: Directories { media: draft.media.clone()?, state: draft.state.clone()? },
             mirrors,
             archives,
+            proxy,
         })
     };
     draft.site = whole().filter(|_| !failed);
@@ -174,8 +176,50 @@ fn network(scope: &mut Scope<'_>, raw: &RawNetwork, draft: &mut SiteDraft) -> Op
         draft.taken.push((proxy, "the reverse proxy", scope.place(at)));
     }
     let nameservers = nameservers(scope, &raw.nameservers, draft);
+    scope.unique(&raw.admin.0);
+    let admin: Vec<_> = raw.admin.0.iter().filter_map(|at| any_subnet(scope, at)).collect();
+    let public = raw.public.0.as_ref().and_then(|at| public(scope, at));
     let (subnet, prefix) = draft.subnet?;
-    Some(Network { bridge: bridge?, subnet, prefix, gateway: draft.gateway?, nameservers, proxy: proxy?.0 })
+    let admin = if raw.admin.0.is_empty() { vec![(subnet, prefix)] } else { admin };
+    Some(Network {
+        bridge: bridge?,
+        subnet,
+        prefix,
+        gateway: draft.gateway?,
+        nameservers,
+        proxy: proxy?.0,
+        admin,
+        public,
+    })
+}
+
+/// The address under which the internet knows the site.
+fn public(scope: &mut Scope<'_>, at: &At<String>) -> Option<Ipv4Addr> {
+    let address = ipv4(scope, at, "the public address")?;
+    if address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified() {
+        scope
+            .error(&at.span, format!("nobody on the internet reaches {address}"))
+            .help("write the address that the provider gives, or leave it out when it changes");
+        return None;
+    }
+    Some(address)
+}
+
+/// Settings of the reverse proxy.
+fn proxy(scope: &mut Scope<'_>, raw: &RawProxy) -> Proxy {
+    let mut proxy = Proxy::default();
+    if let Some(at) = &raw.entry_point.0 {
+        scope.take(&at.span, words::proxy_name(&at.value, "an entry point"));
+        proxy.entry_point.clone_from(&at.value);
+    }
+    if let Some(at) = &raw.resolver.0 {
+        scope.take(&at.span, words::proxy_name(&at.value, "a certificate resolver"));
+        proxy.resolver = Some(at.value.clone());
+    }
+    if let Some(at) = &raw.forward_auth.0 {
+        proxy.forward_auth = scope.take(&at.span, words::service_uri(&at.value)).map(|()| at.value.clone());
+    }
+    proxy
 }
 
 fn nameservers(scope: &mut Scope<'_>, raw: &List<String>, draft: &mut SiteDraft) -> Vec<IpAddr> {
@@ -209,7 +253,20 @@ fn nameservers(scope: &mut Scope<'_>, raw: &List<String>, draft: &mut SiteDraft)
     found
 }
 
+/// The containers' subnet.
 fn subnet(scope: &mut Scope<'_>, at: &At<String>) -> Option<(Ipv4Addr, u8)> {
+    let (network, prefix) = any_subnet(scope, at)?;
+    if !(8..=30).contains(&prefix) {
+        scope
+            .error(&at.span, format!("a prefix length of {prefix} leaves no useful subnet"))
+            .help("Proxmox takes 8 to 32, and a subnet with gateway and containers needs at most 30");
+        return None;
+    }
+    Some((network, prefix))
+}
+
+/// A network address with its prefix length.
+fn any_subnet(scope: &mut Scope<'_>, at: &At<String>) -> Option<(Ipv4Addr, u8)> {
     let parsed = at.value.split_once('/').and_then(|(address, prefix)| {
         Some((address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u8>().ok().filter(|prefix| *prefix <= 32)?))
     });
@@ -218,12 +275,6 @@ fn subnet(scope: &mut Scope<'_>, at: &At<String>) -> Option<(Ipv4Addr, u8)> {
         problem.help("write network address and prefix length, as `192.168.1.0/24`");
         return None;
     };
-    if !(8..=30).contains(&prefix) {
-        scope
-            .error(&at.span, format!("a prefix length of {prefix} leaves no useful subnet"))
-            .help("Proxmox takes 8 to 32, and a subnet with gateway and containers needs at most 30");
-        return None;
-    }
     let network = Ipv4Addr::from_bits(address.to_bits() & mask(prefix));
     if network != address {
         scope

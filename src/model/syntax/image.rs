@@ -13,6 +13,8 @@ table! {
         container: Required<RawContainer> = "container",
         /// Directories of the node that the container sees, beside those for state.
         mount: List<RawMount> = "mount",
+        /// Whether the reverse proxy asks the site's `forward-auth` about each request. Default: false.
+        forward_auth: Optional<bool> = "forward-auth" ; { "default": false },
     }
 }
 
@@ -63,5 +65,11 @@ table! {
         target: Required<String> = "target" ; { "pattern": "^/" },
         /// Whether the container must not write. Default: false.
         read_only: Optional<bool> = "read-only" ; { "default": false },
+        /// Who owns it on the node, by a name of the container. Default: as a recipe's `[[directory]]` at `target` says.
+        owner: Optional<String> = "owner",
+        /// Its group on the node, by a name of the container. Default: the owner's primary group.
+        group: Optional<String> = "group",
+        /// Its permission bits on the node as a string of octal digits. Default: `"0755"`.
+        mode: Optional<super::Mode> = "mode",
     }
 }

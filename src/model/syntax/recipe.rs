@@ -33,6 +33,8 @@ table! {
         space: List<RawSpace> = "space",
         /// What the container offers over the network.
         service: Optional<RawService> = "service",
+        /// Ports it listens on beside the web interface.
+        port: List<RawPort> = "port",
     }
 }
 
@@ -227,6 +229,52 @@ table! {
         probe: Optional<RawProbe> = "probe",
         /// How to tell that it works, but waits for somebody to set it up. Asked once the probe is good.
         setup: Optional<RawSetup> = "setup",
+        /// What tells by its status alone that it is ready, for a reverse proxy. Default: the probe's request.
+        ready: Optional<RawReady> = "ready",
+        /// Where people log in, so that the reverse proxy and fail2ban can slow down whoever guesses passwords.
+        login: Optional<RawLogin> = "login",
+        /// Requests a second that one client may make through the reverse proxy, on average. Default: 100.
+        rate: Optional<i64> = "rate" ; { "default": 100, "minimum": 1, "maximum": 100_000 },
+    }
+}
+
+table! {
+    /// A request whose status alone tells a reverse proxy that the application is ready.
+    RawReady {
+        /// Path and query.
+        path: Required<String> = "path" ; { "pattern": "^/" },
+        /// The one status that is good. Default: any from 200 to 399.
+        status: Optional<i64> = "status" ; { "minimum": 100, "maximum": 599 },
+    }
+}
+
+table! {
+    /// Where people log in.
+    RawLogin {
+        /// Paths that take names and passwords, as a whole and without query.
+        paths: Required<TextList> = "paths" ; { "uniqueItems": true },
+        /// Whether the application takes these paths in any mixture of upper and lower case. Default: false.
+        any_case: Optional<bool> = "any-case" ; { "default": false },
+        /// Requests to these paths that one client may make in a minute. Default: 10.
+        attempts: Optional<i64> = "attempts" ; { "default": 10, "minimum": 1, "maximum": 6000 },
+        /// Log that has a line for each failure, on a mount; the file's name may have `*` in it.
+        log: Optional<String> = "log" ; { "pattern": "^/" },
+        /// What such a line has, as fail2ban's `failregex`: a regular expression with `<ADDR>` for the client's address.
+        failure: Optional<String> = "failure",
+    }
+}
+
+table! {
+    /// A port that the container listens on beside the web interface.
+    RawPort {
+        /// What it is for, in one word; no two of an image may share one.
+        name: Required<String> = "name",
+        /// Its number.
+        number: Required<i64> = "number" ; { "minimum": 1, "maximum": 65535 },
+        /// `"tcp"`, `"udp"`, or both. Default: `["tcp"]`.
+        protocols: List<String> = "protocols" ; { "default": ["tcp"], "uniqueItems": true },
+        /// Whether the site's router forwards it from the internet. Default: false.
+        public: Optional<bool> = "public" ; { "default": false },
     }
 }
 
@@ -275,6 +323,8 @@ table! {
         body: Optional<String> = "body",
         /// The body contains this until it is set up.
         contains: Optional<String> = "contains" ; { "minLength": 1 },
+        /// Paths that serve the set-up alone, with everything below, in any case: the reverse proxy passes them to nobody.
+        private: List<String> = "private" ; { "uniqueItems": true },
     }
 }
 

@@ -15,6 +15,8 @@ table! {
         node: Required<RawNode> = "node",
         /// Directories of the node.
         directories: Required<RawDirectories> = "directories",
+        /// The reverse proxy, Traefik 3.
+        proxy: Optional<RawProxy> = "proxy",
         /// URIs to ask before an archive's URI of record, by the name of an archive or a tarball.
         mirrors: Named<super::recipe::TextList> = "mirrors",
         /// What the site has in an archive's place, by archive name.
@@ -47,6 +49,23 @@ table! {
         nameservers: super::List<String> = "nameservers" ; { "uniqueItems": true },
         /// The reverse proxy's address, as the containers see it.
         proxy: Required<String> = "proxy" ; { "format": "ipv4" },
+        /// Networks from which people reach containers without the proxy: ssh, web interfaces. Default: the subnet.
+        admin: List<String> = "admin" ; { "uniqueItems": true },
+        /// The site's address on the internet, for DNS. Default: names refer to that of the domain itself.
+        public: Optional<String> = "public" ; { "format": "ipv4" },
+    }
+}
+
+table! {
+    /// The reverse proxy, Traefik 3.
+    RawProxy {
+        /// Its entry point for https. Default: `websecure`.
+        entry_point: Optional<String> = "entry-point" ; { "default": "websecure" },
+        /// Its certificate resolver. Default: none, it uses the certificates that it has.
+        resolver: Optional<String> = "resolver",
+        /// Where it asks whether somebody is signed in (oauth2-proxy, with a static upstream), for images with
+        /// `forward-auth = true`. Default: nowhere.
+        forward_auth: Optional<String> = "forward-auth" ; { "pattern": "^https?://" },
     }
 }
 

@@ -7,7 +7,7 @@ mod uris;
 mod values;
 
 pub use paths::{absolute, mountable, relative};
-pub use uris::{PLACEHOLDERS, mirror_uri, place_uri, release_of, tarball_url};
+pub use uris::{PLACEHOLDERS, mirror_uri, place_uri, release_of, service_uri, tarball_url};
 pub use values::{fingerprint, mac, mode, size, time};
 
 /// Why a text is not what it should be, and what to write instead.
@@ -229,6 +229,18 @@ pub fn bridge(text: &str) -> Result<(), Complaint> {
         format!("`{text}` is not the name of a bridge"),
         "at most 15 letters, digits, `-`, `_` and `.`, as `ip link` on the node shows it (`vmbr0`)",
     )
+}
+
+/// Name of `what` in the reverse proxy's own configuration.
+pub fn proxy_name(text: &str, what: &str) -> Result<(), Complaint> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if text.is_empty() || text.len() > 63 || only(text, fine).is_some() {
+        return complain(
+            format!("`{text}` is no name of {what}"),
+            "write it as in Traefik's static configuration: letters, digits, `-` and `_`",
+        );
+    }
+    Ok(())
 }
 
 /// Name of a Proxmox storage.

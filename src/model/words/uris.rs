@@ -124,6 +124,20 @@ pub fn tarball_url(text: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// URI of a service that the reverse proxy asks: http or https.
+pub fn service_uri(text: &str) -> Result<(), Complaint> {
+    const FORM: &str = "http://172.16.10.103:4180/";
+    let rest = after_scheme(text, FORM)?;
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-._~/:[]".contains(c);
+    if let Some(bad) = only(rest, fine) {
+        return complain(
+            format!("`{}` is not allowed here", bad.escape_default()),
+            format!("write `{FORM}`"),
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

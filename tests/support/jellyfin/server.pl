@@ -38,11 +38,14 @@ sub spew {
     close $file or die_of("cannot write $path: $!");
 }
 
+# In the file with a time and with quotes around what is filled in, on the console without, as in logging.json.
 sub say_log {
-    my $line = "[$_[0]] Main: $_[1]\n";
-    print $line;
+    my ($level, $message, $source) = @_;
+    $source //= 'Main';
+    (my $plain = $message) =~ tr/"//d;
+    print "[$level] $source: $plain\n";
     open my $file, '>>', "$directory{log}/log_" . POSIX::strftime('%Y%m%d', gmtime) . '.log' or return;
-    print {$file} $line;
+    print {$file} POSIX::strftime('[%Y-%m-%d %H:%M:%S.042 +00:00]', gmtime), " [$level] $source: $message\n";
 }
 sub die_of { say_log('FTL', $_[0]); exit 1 }
 
@@ -150,6 +153,7 @@ sub answer {
     my ($method, $path, $query, $body, $client) = @_;
     my ($name, $password) = map { $body =~ /"$_"\s*:\s*"([^"]*)"/ ? $1 : '' } qw(Name Password);
     return (200, 'Healthy') if $path eq '/health';
+    return (200, text('Jellyfin Server')) if $path eq '/System/Ping';
     return (200, info($complete)) if $path eq '/System/Info/Public';
     return (200, slurp("$web/index.html")) if $path =~ m{^/web/(index.html)?$};
     if ($path =~ m{^/Startup/}) {
@@ -180,7 +184,8 @@ sub answer {
         ($password) = $body =~ /"Pw"\s*:\s*"([^"]*)"/;
         return (200, json(User => text($name)))
             if defined $base{password} && $name eq $base{user} && $password eq $base{password};
-        say_log('INF', "Authentication request for $name has been denied (IP: $client).");
+        say_log('INF', "Authentication request for \"$name\" has been denied (IP: \"$client\").",
+            'Jellyfin.Server.Implementations.Users.UserManager');
         return (401, '');
     }
     # The stand-in's own: what the service can do with a file, and what it made of its configuration.
