@@ -21,6 +21,7 @@ pub mod artifact;
 pub mod build;
 pub mod cli;
 pub mod commands;
+pub mod deploy;
 pub mod digest;
 pub mod fetch;
 pub mod layer;

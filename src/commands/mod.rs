@@ -3,6 +3,7 @@
 mod ahead;
 mod artifact_diff;
 mod build;
+mod deploy;
 mod diff;
 mod error;
 mod gc;
@@ -21,6 +22,7 @@ mod why;
 
 pub use artifact_diff::{ArtifactDiff, FileChange};
 pub use build::{Built, Done, Outcome, build};
+pub use deploy::{Changed, DeployDone, DeployOptions, Deployment, deploy};
 pub use diff::{Diff, LockDiff, PackageChange, SuiteChange, TarballChange, diff, diff_locks};
 pub use error::CommandError;
 pub use gc::{Dropped, Swept, gc};

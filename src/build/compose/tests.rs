@@ -53,6 +53,7 @@ fn recipe() -> Recipe {
         state: vec![],
         space: vec![],
         service: None,
+        secrets: Vec::new(),
     }
 }
 
