@@ -400,14 +400,15 @@ fn change_one(
     if let Some(keys) = &secrets.keys {
         files.push(("authorized_keys".to_owned(), keys.clone()));
     }
-    let ended = runner.change(target, planned, &files);
+    let mut handed_over = false;
+    let ended = runner.change(target, planned, &files, &mut handed_over);
     let Ending { downtime, needs_setup, warnings, .. } = match ended {
         Ok(ending) => ending,
         Err(error) => {
             // The state has its hash now, and nobody else knows it.
-            let made = passwords.iter().map(|(name, password)| format!("\n{}.{name}: {password}", target.image));
+            let made = passwords.iter().filter(|_| handed_over).map(|(name, password)| format!("\n{}.{name}: {password}", target.image));
             let made: String = made.collect();
-            let note = if made.is_empty() { made } else { format!("\nif the state was made already, it has this password:{made}") };
+            let note = if made.is_empty() { made } else { format!("\nthe state may have this password now, which is shown this once:{made}") };
             return Err(CommandError::Failed(format!("{}: {error}{note}", target.image)));
         }
     };

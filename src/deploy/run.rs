@@ -107,8 +107,8 @@ pub struct Runner<'a> {
 struct Log {
     result: Option<String>,
     failed: Option<String>,
-    step: String,
     said: Vec<String>,
+    handed_over: bool,
     ending: Ending,
 }
 
@@ -127,7 +127,7 @@ impl Log {
         };
         match rest.split_once(' ').unwrap_or((rest, "")) {
             ("begin", step) => {
-                self.step = step.to_owned();
+                self.handed_over |= step == "secrets";
                 if self.failed.is_none() {
                     self.said.clear();
                 }
@@ -216,16 +216,24 @@ impl Runner<'_> {
         }
     }
 
-    /// Runs a transaction to its end.
+    /// Runs a transaction to its end. `handed_over` says afterwards whether secrets may have reached the state.
     ///
     /// # Errors
     /// See [`RunError`].
-    pub fn change(&self, target: &Target, planned: &Planned, files: &[(String, Vec<u8>)]) -> Result<Ending, RunError> {
+    pub fn change(
+        &self,
+        target: &Target,
+        planned: &Planned,
+        files: &[(String, Vec<u8>)],
+        handed_over: &mut bool,
+    ) -> Result<Ending, RunError> {
         let payload = planned.transaction.payload(files);
         let mut log = Log::default();
         let nonce = nonce()?;
         let first = self.follow(target, &steps::start(target, &nonce), Some(&payload), &mut log);
-        self.ending(target, &nonce, first, log)
+        let ended = self.ending(target, &nonce, first, &mut log);
+        *handed_over = log.handed_over || matches!(ended, Err(RunError::Unknown { .. }));
+        ended
     }
 
     /// Ends what was cut off, or waits for what still runs.
@@ -237,7 +245,7 @@ impl Runner<'_> {
         let script = if running { steps::follow(target, &nonce) } else { steps::recover(target, &nonce) };
         let mut log = Log::default();
         let first = self.follow(target, &script, None, &mut log);
-        self.ending(target, &nonce, first, log)
+        self.ending(target, &nonce, first, &mut log)
     }
 
     fn follow(&self, target: &Target, script: &str, payload: Option<&[u8]>, log: &mut Log) -> Result<(), SshError> {
@@ -261,7 +269,7 @@ impl Runner<'_> {
         target: &Target,
         nonce: &str,
         mut last: Result<(), SshError>,
-        mut log: Log,
+        log: &mut Log,
     ) -> Result<Ending, RunError> {
         let command = format!("build-images deploy --recover {}", target.image);
         let mut pause = PAUSE;
@@ -275,8 +283,8 @@ impl Runner<'_> {
                 Err(SshError::Connection { .. }) | Ok(()) if tries < TRIES => {
                     std::thread::sleep(pause);
                     (pause, tries) = (pause * 2, tries + 1);
-                    log = Log::default();
-                    last = self.follow(target, &steps::follow(target, nonce), None, &mut log);
+                    *log = Log::default();
+                    last = self.follow(target, &steps::follow(target, nonce), None, log);
                 }
                 Err(SshError::Connection { said, .. }) => {
                     return Err(RunError::Unknown { reason: said, command });
@@ -289,7 +297,7 @@ impl Runner<'_> {
         let said = log.said.join("\n");
         let step = log.failed.clone().map_or_else(|| "the deployment".to_owned(), |step| doing(&step));
         match result.split_once(' ').unwrap_or((&result, "")) {
-            ("done", _) => Ok(log.ending),
+            ("done" | "nothing", _) => Ok(log.ending.clone()),
             ("back", _) => {
                 let before = "what was there before is there again, with its state".to_owned();
                 Err(RunError::Back { step, said, before })
@@ -301,7 +309,6 @@ impl Runner<'_> {
             ("not-begun" | "cut", _) => Err(RunError::NotBegun),
             ("busy", _) => Err(RunError::Busy(target.vmid)),
             ("interrupted", _) => Err(RunError::CutOff { vmid: target.vmid, command }),
-            ("nothing", _) => Ok(log.ending),
             _ => Err(RunError::Unknown { reason: format!("the node said `{result}`"), command }),
         }
     }

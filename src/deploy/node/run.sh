@@ -7,6 +7,8 @@ trap '' HUP PIPE
 dir=$1
 mode=$2
 home=${dir%/transaction}
+# Whoever began this kept its files to itself; what Proxmox makes is for the container.
+umask 022
 LC_ALL=C
 export LC_ALL
 exec 9< "$home" || exit 4
@@ -81,7 +83,7 @@ if attempt; then
         echo "@ result stuck commit"
         exit 3
     }
-    finish done
+    finish "done"
 else
     back
 fi
