@@ -166,6 +166,9 @@ pub fn image(target: &Target, facts: &Facts, copied: u64) -> Vec<Finding> {
         let finding = Finding::new(Some(target), format!("container {} is locked ({lock})", target.vmid));
         add(finding.help(format!("wait until that is over; if nothing is under way: pct unlock {}", target.vmid)));
     }
+    if owner(target, facts) == Owner::Us {
+        volumes(target, facts, &mut add);
+    }
     if !facts.bridges.contains(&target.bridge) {
         let finding = Finding::new(Some(target), format!("the node has no bridge `{}`", target.bridge));
         add(finding.help("write the right one as `[network] bridge` in images/site.toml, or make it on the node"));
@@ -210,6 +213,21 @@ pub fn newer_state(target: &Target, facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A restore over a container destroys every volume that it owns. Nobody of ours has one beside the root file system.
+fn volumes(target: &Target, facts: &Facts, add: &mut impl FnMut(Finding)) {
+    let lines = facts.guests.get(&target.vmid).map(|guest| guest.lines.as_slice()).unwrap_or_default();
+    for line in lines.iter().filter(|line| line.starts_with("mp") || line.starts_with("unused")) {
+        let Some((key, value)) = line.split_once(": ") else { continue };
+        let volume = value.split(',').next().unwrap_or_default();
+        let own = volume.split_once(":").is_some_and(|(_, name)| name.contains(&format!("-{}-", target.vmid)));
+        if own && !volume.starts_with('/') {
+            let text = format!("container {} has the volume {volume} as {key}; another image would destroy it", target.vmid);
+            let finding = Finding::new(Some(target), text);
+            add(finding.help(format!("move what is in it to a directory of the node, as a `[[mount]]` of the image; then: pct set {} --delete {key}, and pvesm free {volume} when nothing of it is needed", target.vmid)));
+        }
+    }
 }
 
 /// The address is nobody else's.

@@ -161,6 +161,7 @@ fn doing(step: &str) -> String {
         "keys" => "handing over keys",
         "probe" => "waiting until it works",
         "destroy" => "removing the container",
+        "tidy" => "freeing what is left over",
         other => other,
     };
     format!("{back}{doing}")

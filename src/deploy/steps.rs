@@ -129,7 +129,9 @@ impl Change<'_> {
         }
         if !same {
             let description = format!("{}\n\n{}", target.description, marker(&self.new.sha256));
-            forward.push(step("restore", vec![self.restore(&self.new, &description, self.old.is_some())]));
+            let mut lines = self.remember_volumes();
+            lines.push(self.restore(&self.new, &description, self.old.is_some()));
+            forward.push(step("restore", lines));
         }
         if !self.hashes.is_empty() {
             forward.push(step("secrets", self.hash_lines()));
@@ -177,7 +179,9 @@ impl Change<'_> {
                 back.push(Step { only_if_done: Some("copy-state"), ..step("put-state", after, lines) });
             }
             if !same {
-                back.push(step("restore", "restore", vec![self.restore(old, &self.old_description, true)]));
+                let mut lines = self.forget_lost_volume();
+                lines.push(self.restore(old, &self.old_description, true));
+                back.push(step("restore", "restore", lines));
             }
             if self.running {
                 back.push(step("start", "stop", vec![format!("if ! {running}; then pct start {vmid}; fi")]));
@@ -190,7 +194,46 @@ impl Change<'_> {
             let destroy = format!("if [ -e /etc/pve/lxc/{vmid}.conf ]; then pct destroy {vmid}; fi");
             back.push(step("destroy", "restore", vec![destroy]));
         }
+        if !same {
+            back.push(step("tidy", "restore", self.free_new_volumes()));
+        }
         back
+    }
+
+    fn volumes(&self) -> String {
+        command(["pvesm", "list", &self.target.storage, "--vmid", &self.target.vmid.to_string()])
+    }
+
+    /// Notes which volumes there are, so that those that a restore makes can be told from them.
+    fn remember_volumes(&self) -> Vec<String> {
+        let file = format!("{}/transaction/volumes", self.target.home());
+        vec![format!("{} > {file}.new", self.volumes()), format!("mv -T {file}.new {file}")]
+    }
+
+    /// A restore that was cut off may have destroyed the old volume and left a configuration that names it. The next
+    /// restore would give its new volume the same name, and then destroy it for the old one's sake.
+    fn forget_lost_volume(&self) -> Vec<String> {
+        let vmid = self.target.vmid;
+        let volume = format!("volume=$(sed -n 's/^rootfs: *\\([^,]*\\).*/\\1/p' /etc/pve/lxc/{vmid}.conf | head -n 1)");
+        vec![
+            format!("if [ -e /etc/pve/lxc/{vmid}.conf ]; then"),
+            format!("    {volume}"),
+            format!("    {} | grep -qF \"$volume \" || rm -f /etc/pve/lxc/{vmid}.conf", self.volumes()),
+            "fi".to_owned(),
+        ]
+    }
+
+    /// What a restore that did not end well has made.
+    fn free_new_volumes(&self) -> Vec<String> {
+        let (vmid, file) = (self.target.vmid, format!("{}/transaction/volumes", self.target.home()));
+        vec![
+            format!("[ -e {file} ] || exit 0"),
+            format!("for volume in $({} | awk 'NR > 1 {{ print $1 }}'); do", self.volumes()),
+            format!("    if grep -qF \"$volume \" {file}; then continue; fi"),
+            format!("    if grep -qsF \" $volume,\" /etc/pve/lxc/{vmid}.conf; then continue; fi"),
+            "    pvesm free \"$volume\"".to_owned(),
+            "done".to_owned(),
+        ]
     }
 
     fn hash_lines(&self) -> Vec<String> {

@@ -226,7 +226,11 @@ impl Node {
         let _ = self.command("kill -9 -1; exit 0").output().unwrap();
         self.run("rm -rf /run/ct/* /run/build-images /mnt/fault/*");
         let directory = self.directory.path().display();
-        self.run(&format!("/usr/sbin/sshd -f {directory}/sshd_config -E {directory}/sshd.log"));
+        // The killed one may still hold the port.
+        self.run(&format!(
+            "for try in $(seq 100); do /usr/sbin/sshd -f {directory}/sshd_config -E {directory}/sshd.log && exit 0; \
+             sleep 0.05; done; exit 1"
+        ));
         self.wait_for_sshd();
         self.run("for file in /etc/pve/lxc/*.conf; do [ -e \"$file\" ] || continue; grep -q '^onboot: 1' \"$file\" && ! grep -q '^lock:' \"$file\" && pct start $(basename \"$file\" .conf); done; true");
     }

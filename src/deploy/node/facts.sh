@@ -31,7 +31,7 @@ for file in /etc/pve/nodes/*/lxc/*.conf /etc/pve/nodes/*/qemu-server/*.conf; do
     id=${file##*/}
     node=${file#/etc/pve/nodes/}
     say guest "${id%.conf}" "${node%%/*}" "$(printf '%s' "${file%/*}" | sed 's|.*/||')"
-    sed -n '/^\[/q;/^#/p;/^net[0-9]*:/p;/^ipconfig[0-9]*:/p;/^lock:/p;/^mp[0-9]*:/p;/^rootfs:/p;/^hostname:/p' "$file" |
+    sed -n '/^\[/q;/^#/p;/^net[0-9]*:/p;/^ipconfig[0-9]*:/p;/^lock:/p;/^mp[0-9]*:/p;/^rootfs:/p;/^unused[0-9]*:/p;/^hostname:/p' "$file" |
         head -n 300 | prefix "config$tab${id%.conf}"
 done
 running=

@@ -1,5 +1,6 @@
 # Puts an archive together from what the node has and what comes on standard input, and checks it. In: home, name, file,
 # size, sha256, and on standard input the lengths of the lists, the lists, and the bytes.
+set -e
 umask 022
 LC_ALL=C
 export LC_ALL
