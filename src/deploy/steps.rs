@@ -305,7 +305,9 @@ impl Change<'_> {
     }
 
     fn commit(&self, home: &str) -> Vec<String> {
-        let kept: Vec<_> = self.history.iter().rev().take(self.keep + 1).map(|deployed| deployed.id.clone()).collect();
+        // What a rollback leaves stays as well, with the state that belongs to it.
+        let kept = self.history.iter().rev().take(self.keep + 1).chain(&self.old);
+        let kept: Vec<_> = kept.map(|deployed| deployed.id.clone()).collect();
         let copies = self.target.states.iter().map(|state| format!("rm -rf {}", copy_of(state, "$id")));
         let mut lines = vec![
             format!("cp {home}/transaction/history {home}/history.new"),

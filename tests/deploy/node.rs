@@ -123,10 +123,15 @@ impl Node {
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
         let first: u32 = children.trim().parse().unwrap();
         // ssh reaches the node's network, everything else of the program is outside.
-        let ssh = path.join("ssh");
-        let script = format!("#!/bin/sh\nexec nsenter --target {first} --net -- ssh -F {shown}/ssh_config \"$@\"\n");
-        fs::write(&ssh, script).unwrap();
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        script(&path.join("ssh"), &format!("exec nsenter --target {first} --net -- ssh -F {shown}/ssh_config \"$@\"\n"));
+        // The same without a connection, for what is done very often.
+        script(
+            &path.join("near"),
+            &format!(
+                "for command do :; done\nPATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\n\
+                 exec nsenter --target {first} --mount --net --pid -- /bin/bash -c \"$command\"\n"
+            ),
+        );
         let node = Node { holder, first, directory, prefix };
         node.wait_for_sshd();
         node
@@ -145,6 +150,11 @@ impl Node {
     /// The program that reaches it.
     pub fn ssh(&self) -> PathBuf {
         self.directory.path().join("ssh")
+    }
+
+    /// A program in its place that needs no connection.
+    pub fn near(&self) -> PathBuf {
+        self.directory.path().join("near")
     }
 
     /// How this process reaches a path of the node.
@@ -222,9 +232,7 @@ impl Node {
 
     /// Everything that runs there dies, and it comes up again as a node does.
     pub fn reboot(&self) {
-        // The shell itself and the first process are spared by the kernel.
-        let _ = self.command("kill -9 -1; exit 0").output().unwrap();
-        self.run("rm -rf /run/ct/* /run/build-images /mnt/fault/*");
+        self.reboot_without_sshd();
         let directory = self.directory.path().display();
         // The killed one may still hold the port.
         self.run(&format!(
@@ -232,7 +240,20 @@ impl Node {
              sleep 0.05; done; exit 1"
         ));
         self.wait_for_sshd();
-        self.run("for file in /etc/pve/lxc/*.conf; do [ -e \"$file\" ] || continue; grep -q '^onboot: 1' \"$file\" && ! grep -q '^lock:' \"$file\" && pct start $(basename \"$file\" .conf); done; true");
+    }
+
+    /// The same, for who needs no connection.
+    pub fn reboot_without_sshd(&self) {
+        // The shell itself and the first process are spared by the kernel.
+        let _ = self.command("kill -9 -1; exit 0").output().unwrap();
+        self.run(
+            "rm -rf /run/ct/* /run/build-images /mnt/fault/*
+             for file in /etc/pve/lxc/*.conf; do
+                 [ -e \"$file\" ] || continue
+                 grep -q '^onboot: 1' \"$file\" && ! grep -q '^lock:' \"$file\" && pct start $(basename \"$file\" .conf)
+             done
+             true",
+        );
     }
 
     /// The calls of `pct` so far, words separated by blanks; those that only look are left out.
@@ -288,6 +309,11 @@ fn remove_group(group: &Path) {
             _ => return,
         }
     }
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// What a program wrote, when it succeeded.
