@@ -70,7 +70,8 @@ pub(super) fn report(error: &CommandError, json: bool) {
         }
         error => {
             if let CommandError::Preflight(findings) = error {
-                warn(super::deploy::findings(findings, colour()).trim_end());
+                warn(super::deploy::findings(findings, colour()).trim_end_matches('\n'));
+                warn("");
             }
             let label = if colour() { "\x1b[1;31merror\x1b[0m" } else { "error" };
             let text = error.to_string();

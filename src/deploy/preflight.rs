@@ -285,20 +285,21 @@ fn foreign(target: &Target, guest: &Guest, facts: &Facts) -> Finding {
     }
     let text = format!("container {vmid} was not made by `build-images deploy`, and is not overwritten");
     let mut finding = Finding::new(Some(target), text);
-    for line in takeover(target, guest) {
+    for line in takeover(target, guest, facts.running.contains(&vmid)) {
         finding = finding.help(line);
     }
     finding
 }
 
 /// How the state of a container of other means is taken over. Lines that are no comments are commands for the node.
-fn takeover(target: &Target, guest: &Guest) -> Vec<String> {
+fn takeover(target: &Target, guest: &Guest, running: bool) -> Vec<String> {
     let vmid = target.vmid;
-    let mut lines = vec![
-        "# to take its state over, on the node; nothing is lost, the backup has all of it:".to_owned(),
-        format!("pct shutdown {vmid}"),
-        format!("vzdump {vmid} --mode stop --compress zstd --dumpdir /var/lib/vz/dump"),
-    ];
+    let mut lines =
+        vec!["# to take its state over, on the node; nothing is lost, the backup has all of it:".to_owned()];
+    if running {
+        lines.push(format!("pct shutdown {vmid}"));
+    }
+    lines.push(format!("vzdump {vmid} --mode stop --compress zstd --dumpdir /var/lib/vz/dump"));
     let mut mounted = false;
     let mut unmount = Vec::new();
     for state in &target.states {

@@ -270,7 +270,8 @@ impl Change<'_> {
             let from = format!("{}/{}", self.target.secrets_directory(), secret.name);
             let run = command(["pct", "exec", &self.target.vmid.to_string(), "--", program]);
             lines.push("if [ \"$health\" = 3 ]; then".to_owned());
-            lines.push(format!("    {run} < {from} || echo '@ warning {} was not set up'", self.target.image));
+            let failed = quote(&format!("@ warning {} failed, so it is not set up", secret.name));
+            lines.push(format!("    if {run} < {from}; then echo '@ health healthy'; else echo {failed}; fi"));
             lines.push("fi".to_owned());
         }
         lines

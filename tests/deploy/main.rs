@@ -10,6 +10,7 @@ mod basic;
 mod faults;
 mod node;
 mod project;
+mod real;
 mod secrets;
 mod sequences;
 #[path = "../support/mod.rs"]
