@@ -9,7 +9,7 @@
 //!        archive         sorted tar members in frames ──▶ result/<image>/vzdump-lxc-….tar.zst
 //! ```
 //!
-//! One direction only: `cli → commands → (model, apt, plan, build, pve) → (fetch, store, layer, sandbox, archive)
+//! One direction only: `cli → commands → (model, apt, plan, build, pve, deploy) → (fetch, store, layer, sandbox, archive)
 //! → (tree, digest, priority, progress)`. The library never prints, reads the environment or looks at the clock: the
 //! command line passes those in.
 

@@ -29,7 +29,7 @@ for directory in etc var root; do
 done
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir /run/lxc /run/sshd /run/ct
-mount -t tmpfs -o mode=0755,size=256m tmpfs /srv
+mount -t tmpfs -o mode=0755,size=$4 tmpfs /srv
 mount -t tmpfs -o mode=0755,size=$4 tmpfs /mnt/storage
 mkdir /var/lib/build-images
 mount -t tmpfs -o mode=0700,size=$4 tmpfs /var/lib/build-images

@@ -66,7 +66,7 @@ fn secrets_are_handed_over_and_show_nowhere() {
         assert!(!run.err.contains(secret), "{}", run.err);
         assert!(seen.iter().all(|line| !line.contains(secret)), "on a command line or in an environment");
         let found = node.try_run(&format!(
-            "grep -rlF {secret} /var/lib/build-images /var/lib/vz /srv /run /mnt/storage /mnt/pct.log /etc/pve /root; true"
+            "grep -rlF {secret} /var/lib/build-images /var/lib/vz /srv /run /mnt/storage /mnt/pct.log /etc/pve; true"
         ));
         assert_eq!(found.1, "", "on the node");
         let log = fs::read_to_string(place.join("sshd.log")).unwrap();

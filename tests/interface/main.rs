@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The commands that `--help` lists.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "build",
     "check",
     "lock",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 14] = [
     "config",
     "diff",
     "why",
+    "deploy",
     "verify",
     "vendor",
     "gc",
