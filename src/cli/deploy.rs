@@ -14,7 +14,11 @@ use crate::commands::{self, CommandError, DeployDone, DeployOptions, Deployment,
 use crate::deploy::secrets::Source;
 use crate::deploy::{Finding, StatePolicy};
 
-pub(super) fn deploy(session: &Session, arguments: DeployArguments, as_json: bool) -> Result<u8, CommandError> {
+pub(super) fn deploy(
+    session: &Session,
+    arguments: DeployArguments,
+    as_json: bool,
+) -> Result<u8, CommandError> {
     let images = arguments.images.clone();
     let options = options(arguments)?;
     let outcomes = commands::deploy(session, &options, &images)?;
@@ -43,7 +47,14 @@ pub(super) fn deploy(session: &Session, arguments: DeployArguments, as_json: boo
         let host = &session.project.site.node.host;
         print(&format!("# on {host}, over ssh; nothing of it was done\n{notes}"))?;
     } else {
-        let heading = [("image", false), ("done", false), ("sent", true), ("down", true), ("seconds", true), ("address", false)];
+        let heading = [
+            ("image", false),
+            ("done", false),
+            ("sent", true),
+            ("down", true),
+            ("seconds", true),
+            ("address", false),
+        ];
         print(&(table(&heading, &rows) + &notes))?;
     }
     for error in failures {
@@ -61,9 +72,12 @@ fn options(arguments: DeployArguments) -> Result<DeployOptions, CommandError> {
         let Some(((image, name), value)) = parts else {
             // What was typed may hold the secret itself, so it is not repeated.
             let form = if command { "COMMAND" } else { "FILE" };
-            return Err(CommandError::Usage(format!("{option}: write IMAGE.NAME={form}, as jellyfin.administrator={form}")));
+            return Err(CommandError::Usage(format!(
+                "{option}: write IMAGE.NAME={form}, as jellyfin.administrator={form}"
+            )));
         };
-        let source = if command { Source::Command(value.to_owned()) } else { Source::File(PathBuf::from(value)) };
+        let source =
+            if command { Source::Command(value.to_owned()) } else { Source::File(PathBuf::from(value)) };
         if secrets.insert((image.to_owned(), name.to_owned()), source).is_some() {
             return Err(CommandError::Usage(format!("{option}: `{image}.{name}` is given twice")));
         }
@@ -121,13 +135,19 @@ fn note(deployment: &Deployment, dry_run: bool) -> String {
         DeployDone::Changed(changed) => changed,
     };
     for (name, password) in &changed.passwords {
-        let _ = writeln!(text, "{image}: the first {name} is {password} - it is shown this once and kept nowhere");
+        let _ = writeln!(
+            text,
+            "{image}: the first {name} is {password} - it is shown this once and kept nowhere"
+        );
     }
     if changed.needs_setup {
         let _ = writeln!(text, "{image}: it waits to be set up; until then whoever opens it first owns it");
     }
     if changed.state_put_back {
-        let _ = writeln!(text, "{image}: its state is that of before the upgrade; the newer one is kept beside it");
+        let _ = writeln!(
+            text,
+            "{image}: its state is that of before the upgrade; the newer one is kept beside it"
+        );
     }
     for warning in &changed.warnings {
         let _ = writeln!(text, "{image}: {warning}");

@@ -108,12 +108,20 @@ pub type Deployed = (String, Result<Deployment, CommandError>);
 ///
 /// # Errors
 /// What concerns all images: the project, the node. Nothing is changed then.
-pub fn deploy(session: &Session, options: &DeployOptions, images: &[String]) -> Result<Vec<Deployed>, CommandError> {
+pub fn deploy(
+    session: &Session,
+    options: &DeployOptions,
+    images: &[String],
+) -> Result<Vec<Deployed>, CommandError> {
     let names = session.select(images)?;
     let secrets = check_secrets(session, options, &names)?;
     let mut failed: Vec<Deployed> = Vec::new();
     let targets = if options.rollback || options.recover {
-        names.iter().filter_map(|name| session.project.images.get(name)).map(|image| Target::new(&session.project, image, None)).collect()
+        names
+            .iter()
+            .filter_map(|name| session.project.images.get(name))
+            .map(|image| Target::new(&session.project, image, None))
+            .collect()
     } else {
         built(session, options, images, &names, &mut failed)?
     };
@@ -141,7 +149,8 @@ fn deploy_all(
 ) -> Result<Vec<Deployed>, CommandError> {
     let begun = Instant::now();
     let mut facts = look(runner, targets)?;
-    let cut_off: Vec<_> = targets.iter().filter(|target| facts.transactions.contains_key(&target.vmid)).collect();
+    let cut_off: Vec<_> =
+        targets.iter().filter(|target| facts.transactions.contains_key(&target.vmid)).collect();
     let mut recovered = Vec::new();
     for target in &cut_off {
         if options.dry_run {
@@ -153,14 +162,17 @@ fn deploy_all(
         if options.recover {
             let ended = match ended {
                 // That it went back is what was asked for.
-                Ok(_) | Err(crate::deploy::RunError::Back { .. }) => Ok(outcome(target, DeployDone::Recovered, begun)),
+                Ok(_) | Err(crate::deploy::RunError::Back { .. }) => {
+                    Ok(outcome(target, DeployDone::Recovered, begun))
+                }
                 Err(error) => Err(error.into()),
             };
             recovered.push((target.image.clone(), ended));
         } else {
             match ended {
                 Ok(_) | Err(crate::deploy::RunError::Back { .. }) => {
-                    let text = format!("{}: an earlier deployment was cut off; it is ended now", target.image);
+                    let text =
+                        format!("{}: an earlier deployment was cut off; it is ended now", target.image);
                     session.reporter.report(Event::Warning(text));
                 }
                 Err(error) => return Err(error.into()),
@@ -169,7 +181,9 @@ fn deploy_all(
     }
     if options.recover {
         let others = targets.iter().filter(|target| !facts.transactions.contains_key(&target.vmid));
-        recovered.extend(others.map(|target| (target.image.clone(), Ok(outcome(target, DeployDone::Nothing, begun)))));
+        recovered.extend(
+            others.map(|target| (target.image.clone(), Ok(outcome(target, DeployDone::Nothing, begun)))),
+        );
         return Ok(recovered);
     }
     if options.dry_run && !recovered.is_empty() {
@@ -194,7 +208,10 @@ fn deploy_all(
 }
 
 fn recover_text(target: &Target) -> String {
-    format!("# an earlier deployment was cut off; it is ended first, and then everything is looked at again\n{}", plan::recover_text(target))
+    format!(
+        "# an earlier deployment was cut off; it is ended first, and then everything is looked at again\n{}",
+        plan::recover_text(target)
+    )
 }
 
 fn look(runner: &Runner<'_>, targets: &[Target]) -> Result<Facts, CommandError> {
@@ -233,7 +250,8 @@ fn preflight_all(
             Err(more) => findings.extend(more),
         }
     }
-    let (fatal, warnings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding: &Finding| finding.fatal);
+    let (fatal, warnings): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding: &Finding| finding.fatal);
     for warning in warnings {
         session.reporter.report(Event::Warning(text(&warning)));
     }
@@ -272,7 +290,10 @@ fn built(
         let lock = session.read_lock()?.ok_or(CommandError::NoLock)?;
         for name in names {
             let plan = session.plan(name, &lock)?;
-            if ResultDirectory::new(&session.options.results, name).current(plan.key, &session.store).is_none() {
+            if ResultDirectory::new(&session.options.results, name)
+                .current(plan.key, &session.store)
+                .is_none()
+            {
                 let message = format!("{name} is not built; a dry run builds nothing: build-images {name}");
                 bad.insert(name.clone(), CommandError::Failed(message));
             }
@@ -314,19 +335,31 @@ fn given(options: &DeployOptions, image: &str) -> Vec<String> {
 }
 
 /// Reads what is given; a secret that no image takes is a mistake.
-fn check_secrets(session: &Session, options: &DeployOptions, names: &[String]) -> Result<Secrets, CommandError> {
+fn check_secrets(
+    session: &Session,
+    options: &DeployOptions,
+    names: &[String],
+) -> Result<Secrets, CommandError> {
     for (image, name) in options.secrets.keys() {
         let taken: Vec<String> = names
             .iter()
             .filter_map(|name| session.project.images.get(name))
             .flat_map(|image| {
                 let recipes = image.recipes.iter().filter_map(|name| session.project.recipes.get(name));
-                recipes.flat_map(|recipe| &recipe.secrets).map(|secret| format!("{}.{}", image.name, secret.name))
+                recipes
+                    .flat_map(|recipe| &recipe.secrets)
+                    .map(|secret| format!("{}.{}", image.name, secret.name))
             })
             .collect();
         if !taken.contains(&format!("{image}.{name}")) {
-            let there = if taken.is_empty() { "they take none".to_owned() } else { format!("they take: {}", taken.join(", ")) };
-            return Err(CommandError::Usage(format!("no image that is deployed takes a secret `{image}.{name}`; {there}")));
+            let there = if taken.is_empty() {
+                "they take none".to_owned()
+            } else {
+                format!("they take: {}", taken.join(", "))
+            };
+            return Err(CommandError::Usage(format!(
+                "no image that is deployed takes a secret `{image}.{name}`; {there}"
+            )));
         }
     }
     if options.dry_run {
@@ -350,9 +383,16 @@ fn check_keys(path: &str, keys: &[u8]) -> Result<(), CommandError> {
     let text = std::str::from_utf8(keys).unwrap_or_default();
     let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')) {
-        if line.contains("PRIVATE KEY") || !line.split_whitespace().any(|word| known.iter().any(|kind| word.starts_with(kind))) {
-            let message = format!("{path}:{}: this is no public key; give a file as ~/.ssh/authorized_keys is one", number + 1);
+    for (number, line) in
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+    {
+        if line.contains("PRIVATE KEY")
+            || !line.split_whitespace().any(|word| known.iter().any(|kind| word.starts_with(kind)))
+        {
+            let message = format!(
+                "{path}:{}: this is no public key; give a file as ~/.ssh/authorized_keys is one",
+                number + 1
+            );
             return Err(CommandError::Usage(message));
         }
     }
@@ -392,7 +432,9 @@ fn change_one(
                 };
                 hash.map_err(failed)?.into_bytes()
             }
-            SecretUse::Run(_) if planned.programs.contains(&secret.name) => given.cloned().unwrap_or_default(),
+            SecretUse::Run(_) if planned.programs.contains(&secret.name) => {
+                given.cloned().unwrap_or_default()
+            }
             _ => continue,
         };
         files.push((format!("{directory}/{}", secret.name), bytes));
@@ -406,9 +448,16 @@ fn change_one(
         Ok(ending) => ending,
         Err(error) => {
             // The state has its hash now, and nobody else knows it.
-            let made = passwords.iter().filter(|_| handed_over).map(|(name, password)| format!("\n{}.{name}: {password}", target.image));
+            let made = passwords
+                .iter()
+                .filter(|_| handed_over)
+                .map(|(name, password)| format!("\n{}.{name}: {password}", target.image));
             let made: String = made.collect();
-            let note = if made.is_empty() { made } else { format!("\nthe state may have this password now, which is shown this once:{made}") };
+            let note = if made.is_empty() {
+                made
+            } else {
+                format!("\nthe state may have this password now, which is shown this once:{made}")
+            };
             return Err(CommandError::Failed(format!("{}: {error}{note}", target.image)));
         }
     };

@@ -113,7 +113,8 @@ impl Deployed {
     pub fn parse(line: &str) -> Option<Self> {
         let words: Vec<_> = line.split(' ').collect();
         let [id, sha256, file, time] = words.as_slice() else { return None };
-        let named = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let named =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         (named(id) && named(file) && !file.starts_with('.')).then_some(())?;
         Some(Self {
             id: (*id).to_owned(),
@@ -153,7 +154,8 @@ impl Guest {
     pub fn has(&self, address: Ipv4Addr) -> bool {
         let network = |line: &&String| line.starts_with("net") || line.starts_with("ipconfig");
         let values = self.lines.iter().filter(network).filter_map(|line| line.split_once(": "));
-        let mut addresses = values.flat_map(|(_, value)| value.split(',')).filter_map(|part| part.strip_prefix("ip="));
+        let mut addresses =
+            values.flat_map(|(_, value)| value.split(',')).filter_map(|part| part.strip_prefix("ip="));
         addresses.any(|ip| ip.split('/').next().and_then(|ip| ip.parse().ok()) == Some(address))
     }
 
@@ -201,7 +203,10 @@ pub fn script(targets: &[Target]) -> String {
         paths.extend(target.space.iter().filter_map(|space| space.source.clone()));
     }
     let lines = |set: Vec<String>| set.join("\n");
-    let marks = targets.iter().flat_map(|target| &target.states).filter_map(|state| Some(state.mark.as_ref()?.0.clone()));
+    let marks = targets
+        .iter()
+        .flat_map(|target| &target.states)
+        .filter_map(|state| Some(state.mark.as_ref()?.0.clone()));
     let states = targets.iter().flat_map(|target| &target.states).map(|state| state.source.clone());
     with_variables(
         &[

@@ -131,7 +131,11 @@ pub fn plan(target: &Target, facts: &Facts, wanted: &Wanted) -> Result<Work, Vec
         return Err(vec![gone(target, old)]);
     }
     let put_back = state_to_put_back(target, facts, wanted, &new)?;
-    let copied = if what == What::First || what == What::Start { Vec::new() } else { copied(target, facts, wanted, &put_back) };
+    let copied = if what == What::First || what == What::Start {
+        Vec::new()
+    } else {
+        copied(target, facts, wanted, &put_back)
+    };
     let unused = |state: &&StateDirectory| !facts.used.contains(&state.source);
     let hashes: Vec<_> = if what == What::First && target.states.iter().all(|state| unused(&state)) {
         names(target, |purpose| matches!(purpose, SecretUse::Hash(_)))
@@ -146,7 +150,8 @@ pub fn plan(target: &Target, facts: &Facts, wanted: &Wanted) -> Result<Work, Vec
         What::Start => {}
         What::First | What::Upgrade => history.push(new.clone()),
     }
-    let description = facts.guests.get(&target.vmid).map(super::facts::Guest::description).unwrap_or_default();
+    let description =
+        facts.guests.get(&target.vmid).map(super::facts::Guest::description).unwrap_or_default();
     let change = Change {
         target,
         new: new.clone(),
@@ -203,7 +208,8 @@ fn gone(target: &Target, deployed: &Deployed) -> Finding {
         deployed.id,
         deployed.file
     );
-    let help = format!("put a file with the sha256 {} there; the same recipes and lock make it", deployed.sha256);
+    let help =
+        format!("put a file with the sha256 {} there; the same recipes and lock make it", deployed.sha256);
     Finding { image: Some(target.image.clone()), fatal: true, text, help: vec![help] }
 }
 
@@ -236,7 +242,11 @@ fn state_to_put_back(
 }
 
 /// The version that last wrote a state and the older one that an archive brings.
-fn newer(state: &StateDirectory, facts: &Facts, kept: &Option<&super::facts::Kept>) -> Option<(String, String)> {
+fn newer(
+    state: &StateDirectory,
+    facts: &Facts,
+    kept: &Option<&super::facts::Kept>,
+) -> Option<(String, String)> {
     let (file, _) = state.mark.as_ref()?;
     let wrote = facts.marks.get(file).filter(|wrote| !wrote.is_empty())?;
     let brings = kept.as_ref()?.brings.get(file)?;
@@ -244,7 +254,12 @@ fn newer(state: &StateDirectory, facts: &Facts, kept: &Option<&super::facts::Kep
 }
 
 /// The state that is copied before the change.
-fn copied(target: &Target, facts: &Facts, wanted: &Wanted, put_back: &[StateDirectory]) -> Vec<StateDirectory> {
+fn copied(
+    target: &Target,
+    facts: &Facts,
+    wanted: &Wanted,
+    put_back: &[StateDirectory],
+) -> Vec<StateDirectory> {
     let one_way = |state: &StateDirectory| match (&state.mark, wanted.rollback) {
         (None, _) => false,
         (Some(_), true) => put_back.contains(state),
@@ -281,19 +296,27 @@ impl Planned {
         } else if self.what != What::Start {
             let _ = writeln!(text, "# 1. nothing is sent: the node has the archive");
         }
-        let _ = writeln!(text, "# 2. in this order; each step is noted in {}/transaction before and after it", target.home());
+        let _ = writeln!(
+            text,
+            "# 2. in this order; each step is noted in {}/transaction before and after it",
+            target.home()
+        );
         for step in &self.transaction.forward {
             show(&mut text, step);
         }
         let _ = writeln!(text, "  commit:");
         text.push_str(&indented(&self.transaction.commit.join("\n")));
-        let _ = writeln!(text, "# 3. only if a step fails, or the node or this program dies: back, as far as it came");
+        let _ = writeln!(
+            text,
+            "# 3. only if a step fails, or the node or this program dies: back, as far as it came"
+        );
         for step in &self.transaction.back {
             show(&mut text, step);
         }
         for name in self.hashes.iter().chain(&self.programs) {
             let directory = target.secrets_directory();
-            let _ = writeln!(text, "# {directory}/{name} gets its contents over the connection; it is not shown");
+            let _ =
+                writeln!(text, "# {directory}/{name} gets its contents over the connection; it is not shown");
         }
         text
     }
@@ -301,7 +324,9 @@ impl Planned {
 
 fn show(text: &mut String, step: &Step) {
     let _ = match (step.after, step.only_if_done) {
-        (Some(after), Some(done)) => writeln!(text, "  {} (if {after} was begun and {done} done):", step.name),
+        (Some(after), Some(done)) => {
+            writeln!(text, "  {} (if {after} was begun and {done} done):", step.name)
+        }
         (Some(after), None) => writeln!(text, "  {} (if {after} was begun):", step.name),
         _ => writeln!(text, "  {}:", step.name),
     };

@@ -74,11 +74,18 @@ pub fn node(targets: &[Target], facts: &Facts, now: i64) -> Vec<Finding> {
     if facts.uid != Some(0) {
         let who = facts.uid.map_or("nobody known".to_owned(), |uid| format!("uid {uid}"));
         let finding = Finding::new(None, format!("ssh logs in as {who}; `pct restore` of a file is root's"));
-        findings.push(finding.help("write `root@…` as `[node] host` in images/site.toml, or `User root` in ~/.ssh/config"));
+        findings
+            .push(finding.help(
+                "write `root@…` as `[node] host` in images/site.toml, or `User root` in ~/.ssh/config",
+            ));
     }
     for tool in ["pct", "pvesm", "pveversion", "perl", "zstd", "tar", "sha256sum", "flock", "setsid"] {
         if !facts.tools.contains(tool) {
-            let what = if tool.starts_with('p') && tool != "perl" { "it is no Proxmox VE node" } else { "a node has it" };
+            let what = if tool.starts_with('p') && tool != "perl" {
+                "it is no Proxmox VE node"
+            } else {
+                "a node has it"
+            };
             findings.push(Finding::new(None, format!("the node has no `{tool}`; {what}")));
         }
     }
@@ -86,7 +93,8 @@ pub fn node(targets: &[Target], facts: &Facts, now: i64) -> Vec<Finding> {
     if let Some(clock) = facts.clock {
         let off = clock - now;
         if off.abs() > CLOCK.0 {
-            let finding = Finding::new(None, format!("the node's clock is off by {off} s")).help("`timedatectl` on the node shows why");
+            let finding = Finding::new(None, format!("the node's clock is off by {off} s"))
+                .help("`timedatectl` on the node shows why");
             findings.push(if off.abs() > CLOCK.1 { finding } else { finding.warning() });
         }
     }
@@ -100,21 +108,34 @@ pub fn node(targets: &[Target], facts: &Facts, now: i64) -> Vec<Finding> {
         match facts.storages.get(name) {
             None => {
                 let known: Vec<_> = facts.storages.keys().map(String::as_str).collect();
-                let finding = Finding::new(None, format!("storage `{name}` takes no root file systems of containers"));
-                let there = if known.is_empty() { "none does".to_owned() } else { format!("there is: {}", known.join(", ")) };
+                let finding =
+                    Finding::new(None, format!("storage `{name}` takes no root file systems of containers"));
+                let there = if known.is_empty() {
+                    "none does".to_owned()
+                } else {
+                    format!("there is: {}", known.join(", "))
+                };
                 findings.push(finding.help(format!("write another as `[node] storage`; {there}")));
             }
             Some(storage) if !storage.active => {
                 findings.push(Finding::new(None, format!("storage `{name}` is not active")));
             }
             Some(storage) if storage.free < needed => {
-                let text = format!("storage `{name}` has {} MiB free, {} MiB are needed", storage.free >> 10, needed >> 10);
+                let text = format!(
+                    "storage `{name}` has {} MiB free, {} MiB are needed",
+                    storage.free >> 10,
+                    needed >> 10
+                );
                 findings.push(Finding::new(None, text));
             }
             Some(_) => {}
         }
     }
-    let upload: u64 = targets.iter().filter_map(|target| target.artifact.as_ref()).map(|artifact| artifact.size >> 10).sum();
+    let upload: u64 = targets
+        .iter()
+        .filter_map(|target| target.artifact.as_ref())
+        .map(|artifact| artifact.size >> 10)
+        .sum();
     if let Some(free) = facts.room.get(ROOT).filter(|free| **free < upload + SPARE) {
         let text = format!("{ROOT} has {} MiB free, {} MiB are needed", free >> 10, (upload + SPARE) >> 10);
         findings.push(Finding::new(None, text));
@@ -141,7 +162,10 @@ fn release(targets: &[Target], facts: &Facts, findings: &mut Vec<Finding>) {
             "the node runs Proxmox VE {}.{}, the images are made for {}.{} and later",
             found.0, found.1, wanted.0, wanted.1
         );
-        findings.push(Finding::new(None, text).help("write the node's as `[node] release` in images/site.toml, and build again"));
+        findings.push(
+            Finding::new(None, text)
+                .help("write the node's as `[node] release` in images/site.toml, and build again"),
+        );
     }
     if let Some(container) = facts.versions.get("pve-container") {
         let (major, minor, patch) = numbers(container);
@@ -162,29 +186,39 @@ pub fn image(target: &Target, facts: &Facts, copied: u64) -> Vec<Finding> {
     {
         add(foreign(target, guest, facts));
     }
-    if let Some(lock) = facts.guests.get(&target.vmid).filter(|_| owner(target, facts) == Owner::Us).and_then(Guest::lock) {
+    if let Some(lock) =
+        facts.guests.get(&target.vmid).filter(|_| owner(target, facts) == Owner::Us).and_then(Guest::lock)
+    {
         let finding = Finding::new(Some(target), format!("container {} is locked ({lock})", target.vmid));
-        add(finding.help(format!("wait until that is over; if nothing is under way: pct unlock {}", target.vmid)));
+        add(finding
+            .help(format!("wait until that is over; if nothing is under way: pct unlock {}", target.vmid)));
     }
     if owner(target, facts) == Owner::Us {
         volumes(target, facts, &mut add);
     }
     if !facts.bridges.contains(&target.bridge) {
         let finding = Finding::new(Some(target), format!("the node has no bridge `{}`", target.bridge));
-        add(finding.help("write the right one as `[network] bridge` in images/site.toml, or make it on the node"));
+        add(finding
+            .help("write the right one as `[network] bridge` in images/site.toml, or make it on the node"));
     }
     address(target, facts, &mut add);
     for source in &target.sources {
         directory(target, source, facts, &mut add);
     }
-    if let Some(device) = target.device.as_ref().filter(|device| facts.paths.get(*device) != Some(&Path::Device)) {
+    if let Some(device) =
+        target.device.as_ref().filter(|device| facts.paths.get(*device) != Some(&Path::Device))
+    {
         let finding = Finding::new(Some(target), format!("the node has no device {device}"));
-        add(finding.help("leave `gpu` out of the image, or load the card's driver on the node: ls -l /dev/dri"));
+        add(finding
+            .help("leave `gpu` out of the image, or load the card's driver on the node: ls -l /dev/dri"));
     }
     for space in &target.space {
         let Some(source) = &space.source else { continue };
         if facts.room.get(source).is_some_and(|free| free >> 10 < space.free) {
-            let text = format!("{source} has less than {} MiB free, which the application needs to start", space.free);
+            let text = format!(
+                "{source} has less than {} MiB free, which the application needs to start",
+                space.free
+            );
             add(Finding::new(Some(target), text));
         }
     }
@@ -192,8 +226,13 @@ pub fn image(target: &Target, facts: &Facts, copied: u64) -> Vec<Finding> {
         && copied > 0
         && facts.room.get(&state.source).is_some_and(|free| *free < copied + copied / 20 + SPARE)
     {
-        let text = format!("there is no room for a copy of the state, {} MiB, beside {}", copied >> 10, state.source);
-        add(Finding::new(Some(target), text).help("make room, or deploy with `--state keep`: then there is no way back after a migration"));
+        let text = format!(
+            "there is no room for a copy of the state, {} MiB, beside {}",
+            copied >> 10,
+            state.source
+        );
+        add(Finding::new(Some(target), text)
+            .help("make room, or deploy with `--state keep`: then there is no way back after a migration"));
     }
     findings
 }
@@ -204,7 +243,9 @@ pub fn newer_state(target: &Target, facts: &Facts) -> Vec<Finding> {
     for (file, brings) in target.states.iter().filter_map(|state| state.mark.as_ref()) {
         let Some(wrote) = facts.marks.get(file).filter(|wrote| !wrote.is_empty()) else { continue };
         if version::compare(wrote, brings).is_gt() {
-            let text = format!("the state was last written by version {wrote}, this image brings {brings}, which cannot read it");
+            let text = format!(
+                "the state was last written by version {wrote}, this image brings {brings}, which cannot read it"
+            );
             let finding = Finding::new(Some(target), text);
             findings.push(finding.help(format!(
                 "deploy an image with {wrote} or later; or go back with the state of before: build-images deploy --rollback {}",
@@ -221,9 +262,13 @@ fn volumes(target: &Target, facts: &Facts, add: &mut impl FnMut(Finding)) {
     for line in lines.iter().filter(|line| line.starts_with("mp") || line.starts_with("unused")) {
         let Some((key, value)) = line.split_once(": ") else { continue };
         let volume = value.split(',').next().unwrap_or_default();
-        let own = volume.split_once(":").is_some_and(|(_, name)| name.contains(&format!("-{}-", target.vmid)));
+        let own =
+            volume.split_once(":").is_some_and(|(_, name)| name.contains(&format!("-{}-", target.vmid)));
         if own && !volume.starts_with('/') {
-            let text = format!("container {} has the volume {volume} as {key}; another image would destroy it", target.vmid);
+            let text = format!(
+                "container {} has the volume {volume} as {key}; another image would destroy it",
+                target.vmid
+            );
             let finding = Finding::new(Some(target), text);
             add(finding.help(format!("move what is in it to a directory of the node, as a `[[mount]]` of the image; then: pct set {} --delete {key}, and pvesm free {volume} when nothing of it is needed", target.vmid)));
         }
@@ -237,12 +282,18 @@ fn address(target: &Target, facts: &Facts, add: &mut impl FnMut(Finding)) {
     let other = facts.guests.iter().find(|(vmid, guest)| **vmid != target.vmid && guest.has(address));
     if let Some((vmid, guest)) = other {
         let kind = if guest.kind == "lxc" { "container" } else { "machine" };
-        let finding = Finding::new(Some(target), format!("{address} is the address of {kind} {vmid} on {}", guest.node));
+        let finding = Finding::new(
+            Some(target),
+            format!("{address} is the address of {kind} {vmid} on {}", guest.node),
+        );
         add(finding.help("write another `address` in the image"));
     } else if let Some(card) = facts.own.get(&text) {
         add(Finding::new(Some(target), format!("{address} is the node's own address, on {card}")));
     } else if facts.answers.contains(&text) {
-        let finding = Finding::new(Some(target), format!("somebody answers at {address}, and no guest of the cluster is known to have it"));
+        let finding = Finding::new(
+            Some(target),
+            format!("somebody answers at {address}, and no guest of the cluster is known to have it"),
+        );
         add(finding.help(format!("find out who: ip neigh show {address}")));
     }
 }
@@ -256,17 +307,24 @@ fn directory(target: &Target, source: &Source, facts: &Facts, add: &mut impl FnM
     match (facts.paths.get(&source.path), source.owner) {
         (Some(Path::Directory(uid, gid, mode)), Some((owner, group, bits))) => {
             if (*uid, *gid) != (owner, group) {
-                let text = format!("{} belongs to {uid}:{gid}; {} in the container needs {owner}:{group}", source.path, source.target);
-                add(Finding::new(Some(target), text).help(format!("on the node: chown {owner}:{group} {}", source.path)));
+                let text = format!(
+                    "{} belongs to {uid}:{gid}; {} in the container needs {owner}:{group}",
+                    source.path, source.target
+                );
+                add(Finding::new(Some(target), text)
+                    .help(format!("on the node: chown {owner}:{group} {}", source.path)));
             } else if mode & bits != bits {
                 let text = format!("{} has mode {mode:04o}, expected {bits:04o}", source.path);
-                add(Finding::new(Some(target), text).warning().help(format!("on the node: chmod {bits:04o} {}", source.path)));
+                add(Finding::new(Some(target), text)
+                    .warning()
+                    .help(format!("on the node: chmod {bits:04o} {}", source.path)));
             }
         }
         (Some(Path::Directory(..)), None) => {}
         (Some(_), _) => add(Finding::new(Some(target), format!("{} is no directory", source.path))),
         (None, _) => {
-            let text = format!("the node has no directory {}, for {} in the container", source.path, source.target);
+            let text =
+                format!("the node has no directory {}, for {} in the container", source.path, source.target);
             add(Finding::new(Some(target), text).help(format!("on the node: {make}")));
         }
     }
@@ -280,7 +338,8 @@ fn foreign(target: &Target, guest: &Guest, facts: &Facts) -> Finding {
         return finding.help("write another `vmid` in the image");
     }
     if !facts.here.contains(&vmid) {
-        let finding = Finding::new(Some(target), format!("container {vmid} is on another node, {}", guest.node));
+        let finding =
+            Finding::new(Some(target), format!("container {vmid} is on another node, {}", guest.node));
         return finding.help("write that node as `[node] host`, or another `vmid` in the image");
     }
     let text = format!("container {vmid} was not made by `build-images deploy`, and is not overwritten");
@@ -303,7 +362,8 @@ fn takeover(target: &Target, guest: &Guest, running: bool) -> Vec<String> {
     let mut mounted = false;
     let mut unmount = Vec::new();
     for state in &target.states {
-        let owner = target.sources.iter().find(|source| source.path == state.source).and_then(|source| source.owner);
+        let owner =
+            target.sources.iter().find(|source| source.path == state.source).and_then(|source| source.owner);
         let Some((uid, gid, mode)) = owner else { continue };
         match guest.mounted(&state.target) {
             Some(source) if source == state.source => {

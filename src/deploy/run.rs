@@ -29,7 +29,9 @@ pub enum RunError {
     #[error(transparent)]
     Secret(super::secrets::SecretError),
     /// The archive did not arrive as it was sent.
-    #[error("the archive that the node put together is not the one that was sent, even when all of it was sent")]
+    #[error(
+        "the archive that the node put together is not the one that was sent, even when all of it was sent"
+    )]
     Differs,
     /// Another deployment of the same container.
     #[error("another deployment of container {0} is under way on the node")]
@@ -66,7 +68,9 @@ pub enum RunError {
     #[error("the connection was lost before anything was begun on the node; nothing is changed")]
     NotBegun,
     /// Nobody knows how it ended.
-    #[error("the connection is lost ({reason}); the node goes on by itself, and goes back when a step fails. To see how it ended, and to go back if the node died: {command}")]
+    #[error(
+        "the connection is lost ({reason}); the node goes on by itself, and goes back when a step fails. To see how it ended, and to go back if the node died: {command}"
+    )]
     Unknown {
         /// Why.
         reason: String,
@@ -204,7 +208,12 @@ impl Runner<'_> {
     fn upload_once(&self, target: &Target, artifact: &Artifact, upload: &Upload) -> Result<(), RunError> {
         let subject = &target.image;
         let action = "uploading".to_owned();
-        self.reporter.report(Event::Stage { subject: subject.clone(), action, total: upload.bytes, unit: Unit::Bytes });
+        self.reporter.report(Event::Stage {
+            subject: subject.clone(),
+            action,
+            total: upload.bytes,
+            unit: Unit::Bytes,
+        });
         let _over = Over { reporter: self.reporter, subject };
         let sent = |done| {
             self.reporter.report(Event::Progress { subject: subject.clone(), done, item: String::new() });
@@ -249,7 +258,13 @@ impl Runner<'_> {
         self.ending(target, &nonce, first, &mut log)
     }
 
-    fn follow(&self, target: &Target, script: &str, payload: Option<&[u8]>, log: &mut Log) -> Result<(), SshError> {
+    fn follow(
+        &self,
+        target: &Target,
+        script: &str,
+        payload: Option<&[u8]>,
+        log: &mut Log,
+    ) -> Result<(), SshError> {
         let subject = &target.image;
         let _over = Over { reporter: self.reporter, subject };
         let line = |line: &str| {

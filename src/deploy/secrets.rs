@@ -51,7 +51,8 @@ pub fn read(name: &str, source: &Source) -> Result<Vec<u8>, SecretError> {
         Source::File(path) => read_file(path)?,
         Source::Command(command) => {
             let failed = |what: String| SecretError::Command(name.to_owned(), what);
-            let child = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+            let child =
+                Command::new("sh").args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
             let mut child = child.map_err(|error| failed(error.to_string()))?;
             let mut bytes = Vec::new();
             if let Some(pipe) = child.stdout.take() {
@@ -93,7 +94,9 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
 
 fn random<const N: usize>() -> Result<[u8; N], SecretError> {
     let mut bytes = [0; N];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(SecretError::Random)?;
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(SecretError::Random)?;
     Ok(bytes)
 }
 
@@ -144,7 +147,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let number = chunk.iter().fold(0_usize, |number, byte| number << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+        let number = chunk.iter().fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
+            << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let index = number >> (18 - 6 * digit) & 63;
             text.push(if digit <= chunk.len() { char::from(DIGITS[index]) } else { '=' });

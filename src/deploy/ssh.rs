@@ -100,7 +100,8 @@ impl Ssh {
                     drop(input(&mut stdin).and_then(|()| stdin.flush()));
                 }
             });
-            let complaints = scope.spawn(move || stderr.map(|pipe| limited(pipe, MAX_COMPLAINT)).unwrap_or_default());
+            let complaints =
+                scope.spawn(move || stderr.map(|pipe| limited(pipe, MAX_COMPLAINT)).unwrap_or_default());
             let id = child.id();
             let watched = &over;
             scope.spawn(move || {

@@ -155,7 +155,8 @@ impl Change<'_> {
 
     fn back(&self, same: bool, running: &str, keys: &[String]) -> Vec<Step> {
         let vmid = self.target.vmid;
-        let step = |name, after, lines: Vec<String>| Step { name, lines, after: Some(after), only_if_done: None };
+        let step =
+            |name, after, lines: Vec<String>| Step { name, lines, after: Some(after), only_if_done: None };
         let mut back = Vec::new();
         let first = if same { "start" } else { "restore" };
         if self.running || !same {
@@ -214,7 +215,9 @@ impl Change<'_> {
     /// restore would give its new volume the same name, and then destroy it for the old one's sake.
     fn forget_lost_volume(&self) -> Vec<String> {
         let vmid = self.target.vmid;
-        let volume = format!("volume=$(sed -n 's/^rootfs: *\\([^,]*\\).*/\\1/p' /etc/pve/lxc/{vmid}.conf | head -n 1)");
+        let volume = format!(
+            "volume=$(sed -n 's/^rootfs: *\\([^,]*\\).*/\\1/p' /etc/pve/lxc/{vmid}.conf | head -n 1)"
+        );
         vec![
             format!("if [ -e /etc/pve/lxc/{vmid}.conf ]; then"),
             format!("    {volume}"),
@@ -271,7 +274,8 @@ impl Change<'_> {
             let run = command(["pct", "exec", &self.target.vmid.to_string(), "--", program]);
             lines.push("if [ \"$health\" = 3 ]; then".to_owned());
             let failed = quote(&format!("@ warning {} failed, so it is not set up", secret.name));
-            lines.push(format!("    if {run} < {from}; then echo '@ health healthy'; else echo {failed}; fi"));
+            lines
+                .push(format!("    if {run} < {from}; then echo '@ health healthy'; else echo {failed}; fi"));
             lines.push("fi".to_owned());
         }
         lines
@@ -401,7 +405,10 @@ impl Transaction {
         }
         for (directory, steps) in [("forward", &self.forward), ("back", &self.back)] {
             for (number, step) in (10..).zip(steps) {
-                files.push((format!("transaction.new/{directory}/{number}-{}", step.name), step.text().into_bytes()));
+                files.push((
+                    format!("transaction.new/{directory}/{number}-{}", step.name),
+                    step.text().into_bytes(),
+                ));
             }
         }
         files.push(("transaction.new/commit".to_owned(), (self.commit.join("\n") + "\n").into_bytes()));

@@ -105,7 +105,8 @@ impl Artifact {
 impl Target {
     /// The image `image` of `project`; with the artifact in `directory` that `manifest` describes, if there is one.
     pub fn new(project: &Project, image: &Image, artifact: Option<(&Manifest, PathBuf)>) -> Self {
-        let recipes: Vec<&Recipe> = image.recipes.iter().filter_map(|name| project.recipes.get(name)).collect();
+        let recipes: Vec<&Recipe> =
+            image.recipes.iter().filter_map(|name| project.recipes.get(name)).collect();
         let brings = |package: &str| {
             let packages = artifact.iter().flat_map(|(manifest, _)| &manifest.packages);
             packages.into_iter().find(|found| found.name == package).map(|found| found.version.clone())
@@ -129,7 +130,7 @@ impl Target {
             sources.push(Source {
                 path: mount.source.clone(),
                 target: mount.target.to_string(),
-                owner: owner(&recipes, &mount.target),
+                owner: owner(&recipes, &mount.target).or_else(|| owner_above(project, &mount.source)),
             });
         }
         let container = &image.container;
@@ -176,6 +177,21 @@ impl Target {
     }
 }
 
+/// Who owns a directory of the node that another image mounts, or that lies in one: Jellyfin reads what qBittorrent puts
+/// into a part of its downloads. The nearest one counts.
+fn owner_above(project: &Project, source: &str) -> Option<(u32, u32, u32)> {
+    let above =
+        |other: &str| source.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut found = Vec::new();
+    for image in project.images.values() {
+        let recipes: Vec<_> = image.recipes.iter().filter_map(|name| project.recipes.get(name)).collect();
+        for mount in image.mounts.iter().filter(|mount| above(&mount.source)) {
+            found.extend(owner(&recipes, &mount.target).map(|owner| (mount.source.len(), owner)));
+        }
+    }
+    found.into_iter().max_by_key(|(length, _)| *length).map(|(_, owner)| owner)
+}
+
 /// Who owns the directory that is mounted at `target`, as the recipes have it: state, or a directory that they make.
 fn owner(recipes: &[&Recipe], target: &TreePath) -> Option<(u32, u32, u32)> {
     let states = recipes.iter().flat_map(|recipe| &recipe.state);
@@ -184,7 +200,9 @@ fn owner(recipes: &[&Recipe], target: &TreePath) -> Option<(u32, u32, u32)> {
     let made = made.map(|made| (&made.path, &made.owner, &made.group, made.mode));
     let (_, owner, group, mode) = states.chain(made).find(|(path, ..)| *path == target)?;
     let users = recipes.iter().flat_map(|recipe| &recipe.users);
-    let user = users.map(|user| (user.name.as_str(), user.uid)).chain(accounts::USERS.map(|(name, uid, _)| (name, uid)));
+    let user = users
+        .map(|user| (user.name.as_str(), user.uid))
+        .chain(accounts::USERS.map(|(name, uid, _)| (name, uid)));
     let groups = recipes.iter().flat_map(|recipe| &recipe.groups);
     let same = recipes.iter().flat_map(|recipe| &recipe.users).map(|user| (user.name.as_str(), user.uid));
     let groups = groups.map(|group| (group.name.as_str(), group.gid)).chain(accounts::GROUPS).chain(same);

@@ -73,7 +73,8 @@ impl Upload {
         }
         let marks = target.states.iter().filter_map(|state| state.mark.as_ref());
         let brings = marks.map(|(file, version)| format!("{file}\t{version}\n")).collect();
-        let bytes = pieces.iter().map(|piece| if let Piece::Send(_, length) = piece { *length } else { 0 }).sum();
+        let bytes =
+            pieces.iter().map(|piece| if let Piece::Send(_, length) = piece { *length } else { 0 }).sum();
         Self { pieces, bytes, frames, frame_list, brings }
     }
 
@@ -108,7 +109,12 @@ impl Upload {
     ///
     /// # Errors
     /// When the archive cannot be read, or nobody reads any more.
-    pub fn write(&self, artifact: &Artifact, out: &mut impl Write, mut sent: impl FnMut(u64)) -> io::Result<()> {
+    pub fn write(
+        &self,
+        artifact: &Artifact,
+        out: &mut impl Write,
+        mut sent: impl FnMut(u64),
+    ) -> io::Result<()> {
         let lists = [self.list(), self.frame_list.clone(), self.brings.clone()];
         let lengths: Vec<_> = lists.iter().map(|list| list.len().to_string()).collect();
         writeln!(out, "{}", lengths.join(" "))?;
@@ -138,7 +144,9 @@ impl Upload {
 /// Adds a piece, to the one before it where it goes on there.
 fn add(pieces: &mut Vec<Piece>, piece: Piece) {
     match (pieces.last_mut(), &piece) {
-        (Some(Piece::Send(start, length)), Piece::Send(at, more)) if *start + *length == *at => *length += more,
+        (Some(Piece::Send(start, length)), Piece::Send(at, more)) if *start + *length == *at => {
+            *length += more
+        }
         (Some(Piece::Copy(path, start, length)), Piece::Copy(other, at, more))
             if path == other && *start + *length == *at =>
         {

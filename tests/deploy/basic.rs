@@ -20,7 +20,11 @@ fn a_deployment_again_an_upgrade_and_back() {
     let node = node();
     let (first, second) = (Project::new(&version(1)), Project::new(&version(2)));
     let dry = first.run(&node, &["deploy", "--dry-run"]).code(0);
-    assert!(node.calls().is_empty() && !node.exists(&format!("/var/lib/build-images/{VMID}")), "{:?}", node.calls());
+    assert!(
+        node.calls().is_empty() && !node.exists(&format!("/var/lib/build-images/{VMID}")),
+        "{:?}",
+        node.calls()
+    );
 
     let run = first.deploy(&node).code(0);
     println!("{}\n{}\n---\n{}", dry.out, run.out, run.err);
@@ -55,7 +59,9 @@ fn a_deployment_again_an_upgrade_and_back() {
 fn printed_what_ran(printed: &str, calls: &[String]) {
     // What goes back is printed too, after a heading.
     let forward = printed.split("# 3.").next().unwrap();
-    let words = |text: &str| text.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect::<Vec<_>>();
+    let words = |text: &str| {
+        text.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect::<Vec<_>>()
+    };
     let mut expected: Vec<Vec<String>> = Vec::new();
     let mut lines = forward.lines().map(str::trim).filter(|line| !line.starts_with('#')).peekable();
     while let Some(line) = lines.next() {

@@ -108,7 +108,18 @@ impl Node {
         let prefix = format!("bi-{}-{}-", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy/node");
         let mut holder = Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SETUP, "sh"])
+            .args([
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "sh",
+                "-c",
+                SETUP,
+                "sh",
+            ])
             .arg(tools)
             .arg(&path)
             .args([&prefix, size])
@@ -123,7 +134,10 @@ impl Node {
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
         let first: u32 = children.trim().parse().unwrap();
         // ssh reaches the node's network, everything else of the program is outside.
-        script(&path.join("ssh"), &format!("exec nsenter --target {first} --net -- ssh -F {shown}/ssh_config \"$@\"\n"));
+        script(
+            &path.join("ssh"),
+            &format!("exec nsenter --target {first} --net -- ssh -F {shown}/ssh_config \"$@\"\n"),
+        );
         // The same without a connection, for what is done very often.
         script(
             &path.join("near"),

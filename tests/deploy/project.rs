@@ -183,7 +183,11 @@ impl Project {
             space: Vec::new(),
             sbom: entry("sbom.spdx.json", "{}"),
             archive: FileEntry { file: name, size: summary.size, sha256: summary.sha256 },
-            tar: FileEntry { file: String::new(), size: summary.table.tar_size, sha256: summary.table.tar_sha256 },
+            tar: FileEntry {
+                file: String::new(),
+                size: summary.table.tar_size,
+                sha256: summary.table.tar_sha256,
+            },
             layers: Vec::new(),
             packages: vec![PackageEntry {
                 name: "app".to_owned(),

@@ -50,7 +50,8 @@ impl Project {
         project.change("images/site.toml", "root@192.168.1.3", "root@node.test");
         // Smaller than the node's storage here.
         project.change("images/jellyfin.toml", "64 GiB", "8 GiB");
-        fs::write(project.root.join("recipes/jellyfin/keys/jellyfin-team.asc"), project.key.certificate()).unwrap();
+        fs::write(project.root.join("recipes/jellyfin/keys/jellyfin-team.asc"), project.key.certificate())
+            .unwrap();
         project
     }
 
@@ -95,7 +96,8 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     }
     // What is printed makes the directories; there are none yet.
     let run = project.run(&served, &node, &["deploy"]).code(1);
-    let help: Vec<_> = run.err.lines().filter_map(|line| line.strip_prefix("  = help: on the node: ")).collect();
+    let help: Vec<_> =
+        run.err.lines().filter_map(|line| line.strip_prefix("  = help: on the node: ")).collect();
     assert!(help.len() >= 4 && help.iter().all(|line| line.starts_with("install -d ")), "{}", run.err);
     for line in help {
         node.run(line);

@@ -34,8 +34,11 @@ fn secrets_are_handed_over_and_show_nowhere() {
     if !prepared() {
         return;
     }
-    let (node, first, second) =
-        (node(), Project::new(&Version { number: 1, ..Version::default() }), Project::new(&Version { number: 2, ..Version::default() }));
+    let (node, first, second) = (
+        node(),
+        Project::new(&Version { number: 1, ..Version::default() }),
+        Project::new(&Version { number: 2, ..Version::default() }),
+    );
     let place = node.directory.path();
     fs::write(place.join("admin"), "chief\nhunter-secret-2\n").unwrap();
     fs::write(place.join("keys"), "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPublicPublic me@home\n").unwrap();
@@ -46,7 +49,11 @@ fn secrets_are_handed_over_and_show_nowhere() {
     let dry: Vec<_> = arguments.iter().copied().chain(["--dry-run"]).collect();
     let dry = first.run(&node, &dry).code(0);
     assert!(!place.join("ran").exists(), "a dry run runs no command of the user's");
-    assert!(dry.out.contains("/run/build-images/159/administrator gets its contents over the connection"), "{}", dry.out);
+    assert!(
+        dry.out.contains("/run/build-images/159/administrator gets its contents over the connection"),
+        "{}",
+        dry.out
+    );
 
     let (run, seen) = watched(|| Run::of(first.command(&node, &arguments).output().unwrap()));
     let run = run.code(0);
@@ -57,7 +64,9 @@ fn secrets_are_handed_over_and_show_nowhere() {
     assert_eq!(node.read(&format!("{STATE}/admin")), "chief\n");
     let stored = node.read(&format!("{STATE}/config"));
     assert!(fits(&password, stored.trim().strip_prefix("password=").unwrap()), "{stored}");
-    assert!(!node.exists(&format!("{STATE}/.password")) && !node.exists(&format!("/run/build-images/{VMID}")));
+    assert!(
+        !node.exists(&format!("{STATE}/.password")) && !node.exists(&format!("/run/build-images/{VMID}"))
+    );
     let authorized = format!("/mnt/storage/images/{VMID}/vm-{VMID}-disk-0/root/.ssh/authorized_keys");
     assert!(node.read(&authorized).contains("me@home"));
     assert_eq!(node.owner(&authorized), (100_000, 100_000, 0o600));
@@ -86,7 +95,8 @@ fn secrets_are_handed_over_and_show_nowhere() {
 
 /// Whether `salt:hash` is of the password, by another implementation.
 fn fits(password: &str, stored: &str) -> bool {
-    let script = "use strict; use MIME::Base64; use Digest::SHA qw(hmac_sha512); my ($password, $stored) = @ARGV;
+    let script =
+        "use strict; use MIME::Base64; use Digest::SHA qw(hmac_sha512); my ($password, $stored) = @ARGV;
         my ($salt, $hash) = map { decode_base64($_) } split /:/, $stored;
         my $block = hmac_sha512($salt . pack('N', 1), $password); my $sum = $block;
         for (2 .. 100_000) { $block = hmac_sha512($block, $password); $sum ^= $block }

@@ -54,15 +54,14 @@ struct Known {
 }
 
 fn run(behaviour: &'static str, seeds: std::ops::Range<u64>) {
-    let projects: Vec<_> =
-        (1..=4).map(|number| Project::new(&Version { number, behaviour })).collect();
+    let projects: Vec<_> = (1..=4).map(|number| Project::new(&Version { number, behaviour })).collect();
     let node = node();
     let first = ssh(&projects[0], &node, &["deploy"]);
     assert_eq!(first.code, 0, "{}", first.err);
     let mut known = Known { history: vec![1], data: Vec::new(), left: Vec::new() };
     for seed in seeds {
         let mut random = StdRng::seed_from_u64(seed);
-        for step in 0..random.random_range(1..=3) {
+        for step in 0..random.random_range(1..=2) {
             let what = format!("sequence {seed}, step {step}");
             one(&node, &projects, &mut known, &mut random, behaviour == "one-way", &what);
         }
@@ -137,7 +136,12 @@ fn one(node: &Node, projects: &[Project], known: &mut Known, random: &mut StdRng
     }
 
     let found = running(node);
-    let log = || node.try_run(&format!("cat /var/lib/build-images/{VMID}/log /var/lib/build-images/{VMID}/last/journal /run/ct/*.log")).1;
+    let log = || {
+        node.try_run(&format!(
+            "cat /var/lib/build-images/{VMID}/log /var/lib/build-images/{VMID}/last/journal /run/ct/*.log"
+        ))
+        .1
+    };
     assert!(found == Some(now) || found == Some(to), "{doing}: {found:?} runs\n{said}\n{}", log());
     let changed = node.read(&format!("/var/lib/build-images/{VMID}/history")).lines().count();
     if found == Some(to) && to != now {

@@ -27,7 +27,9 @@ pub fn secret(scope: &mut Scope<'_>, at: &At<RawSecret>, recipe: &Recipe) -> Opt
     let name = raw.name.0.as_ref()?;
     scope.take(&name.span, words::project_name(&name.value))?;
     if recipe.secrets.iter().any(|other| other.name == name.value) {
-        scope.error(&name.span, format!("there is a secret `{}` already", name.value)).help("give each its own name");
+        scope
+            .error(&name.span, format!("there is a secret `{}` already", name.value))
+            .help("give each its own name");
         return None;
     }
     let purpose = match (&raw.hash.0, &raw.run.0) {
@@ -37,7 +39,10 @@ pub fn secret(scope: &mut Scope<'_>, at: &At<RawSecret>, recipe: &Recipe) -> Opt
             if !recipe.state.iter().any(|state| file.is_within(&state.path)) {
                 let states: Vec<_> = recipe.state.iter().map(|state| state.path.to_string()).collect();
                 scope
-                    .error(&path.span, "a secret's hash outlives the image, and this is in no `[[state]]` of the recipe")
+                    .error(
+                        &path.span,
+                        "a secret's hash outlives the image, and this is in no `[[state]]` of the recipe",
+                    )
                     .help(match states.first() {
                         Some(state) => format!("write a path below `{state}`"),
                         None => "declare the directory as `[[state]]` first".to_owned(),
@@ -57,7 +62,9 @@ pub fn secret(scope: &mut Scope<'_>, at: &At<RawSecret>, recipe: &Recipe) -> Opt
             return None;
         }
         (Some(_), Some(run)) => {
-            scope.error(&run.span, "a secret has a `hash` or something to `run`, not both").help("leave one out");
+            scope
+                .error(&run.span, "a secret has a `hash` or something to `run`, not both")
+                .help("leave one out");
             return None;
         }
     };
