@@ -7,6 +7,7 @@ mod deploy;
 mod diff;
 mod error;
 mod gc;
+mod handover;
 mod layers;
 mod lock;
 mod mend;

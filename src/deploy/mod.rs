@@ -19,6 +19,7 @@ pub mod facts;
 pub mod plan;
 pub mod preflight;
 pub mod run;
+pub mod scripts;
 pub mod secrets;
 mod shell;
 pub mod ssh;

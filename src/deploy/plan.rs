@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::facts::{Deployed, Facts};
 use super::preflight::{Finding, Owner, owner};
-use super::steps::{self, Change, Step, Transaction, has_copies};
+use super::scripts;
+use super::steps::{Change, Step, Transaction, has_copies};
 use super::target::{StateDirectory, Target};
 use super::upload::Upload;
 use crate::apt::version;
@@ -339,5 +340,5 @@ fn indented(script: &str) -> String {
 
 /// The commands that `--recover` would run.
 pub fn recover_text(target: &Target) -> String {
-    format!("    {}\n", steps::by_hand(target))
+    format!("    {}\n", scripts::by_hand(target))
 }

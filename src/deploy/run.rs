@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::facts::{self, Facts};
 use super::plan::Planned;
+use super::scripts;
 use super::ssh::{Ssh, SshError};
-use super::steps;
 use super::target::{Artifact, Target};
 use super::upload::Upload;
 use crate::progress::{Event, Over, Reporter, Unit};
@@ -240,7 +240,7 @@ impl Runner<'_> {
         let payload = planned.transaction.payload(files);
         let mut log = Log::default();
         let nonce = nonce()?;
-        let first = self.follow(target, &steps::start(target, &nonce), Some(&payload), &mut log);
+        let first = self.follow(target, &scripts::start(target, &nonce), Some(&payload), &mut log);
         let ended = self.ending(target, &nonce, first, &mut log);
         *handed_over = log.handed_over || matches!(ended, Err(RunError::Unknown { .. }));
         ended
@@ -252,7 +252,7 @@ impl Runner<'_> {
     /// See [`RunError`].
     pub fn recover(&self, target: &Target, running: bool) -> Result<Ending, RunError> {
         let nonce = if running { String::new() } else { nonce()? };
-        let script = if running { steps::follow(target, &nonce) } else { steps::recover(target, &nonce) };
+        let script = if running { scripts::follow(target, &nonce) } else { scripts::recover(target, &nonce) };
         let mut log = Log::default();
         let first = self.follow(target, &script, None, &mut log);
         self.ending(target, &nonce, first, &mut log)
@@ -300,7 +300,7 @@ impl Runner<'_> {
                     std::thread::sleep(pause);
                     (pause, tries) = (pause * 2, tries + 1);
                     *log = Log::default();
-                    last = self.follow(target, &steps::follow(target, nonce), None, log);
+                    last = self.follow(target, &scripts::follow(target, nonce), None, log);
                 }
                 Err(SshError::Connection { said, .. }) => {
                     return Err(RunError::Unknown { reason: said, command });

@@ -27,7 +27,6 @@ fn a_deployment_again_an_upgrade_and_back() {
     );
 
     let run = first.deploy(&node).code(0);
-    println!("{}\n{}\n---\n{}", dry.out, run.out, run.err);
     assert_eq!(running(&node), Some(1));
     printed_what_ran(&dry.out, &node.calls());
     assert!(run.out.contains("deployed"), "{}", run.out);
@@ -40,13 +39,11 @@ fn a_deployment_again_an_upgrade_and_back() {
     let dry = second.run(&node, &["deploy", "--dry-run"]).code(0);
     assert_eq!(node.calls().len(), before);
     let run = second.deploy(&node).code(0);
-    println!("{}\n{}\n---\n{}", dry.out, run.out, run.err);
     assert_eq!(running(&node), Some(2));
     printed_what_ran(&dry.out, &node.calls()[before..]);
     assert_eq!(journal(&node), "start 1\nstop 1\nstart 2\n");
 
     let run = second.run(&node, &["deploy", "--rollback"]).code(0);
-    println!("{}\n---\n{}", run.out, run.err);
     assert_eq!(running(&node), Some(1));
     assert_eq!(journal(&node), "start 1\nstop 1\nstart 2\nstop 2\nstart 1\n");
     let run = second.run(&node, &["deploy", "--rollback"]).code(1);

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use build_images::deploy::steps::rules;
+use build_images::deploy::scripts::rules;
 use build_images::model::probe::{Answer, Body, Health, Probe, Service, Setup, Starting};
 
 fn service(setup: bool) -> Service {

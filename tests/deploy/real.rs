@@ -106,7 +106,6 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     fs::write(&admin, format!("chief\n{PASSWORD}\n")).unwrap();
     let secret = format!("jellyfin.administrator={}", admin.display());
     let run = project.run(&served, &node, &["deploy", "--secret", &secret]).code(0);
-    println!("{}\n{}", run.out, run.err);
     assert!(!run.out.contains("waits to be set up"), "{}", run.out);
     let line = run.out.lines().find(|line| line.starts_with("qbittorrent: the first password is ")).unwrap();
     logs_in(&node, line.split(' ').nth(5).unwrap());
@@ -126,7 +125,6 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     let before = node.wire();
     let run = project.run(&served, &node, &["deploy", "qbittorrent"]).code(0);
     let crossed = node.wire() - before;
-    println!("{}{crossed} bytes of {size} crossed the wire", run.out);
     assert!(crossed * 100 < size, "{crossed} of {size} bytes crossed the wire");
 
     // Jellyfin's migration goes one way: its state is copied, and comes back with the older image.
@@ -134,19 +132,16 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     let newer = NEW.serve(&project.key, 1);
     project.run(&newer, &node, &["update", "jellyfin"]).code(0);
     let run = project.run(&newer, &node, &["deploy", "jellyfin"]).code(0);
-    println!("{}\n{}", run.out, run.err);
     assert!(run.err.contains("copying the state"), "{}", run.err);
     let version = "/srv/appdata/jellyfin/version";
     assert_eq!(node.read(version).trim(), NEW.server);
     let run = project.run(&newer, &node, &["deploy", "--rollback", "jellyfin"]).code(0);
-    println!("{}\n{}", run.out, run.err);
     assert!(run.out.contains("its state is that of before the upgrade"), "{}", run.out);
     assert_eq!(node.read(version).trim(), OLD.server);
     let kept = node.run("cat /srv/appdata/.jellyfin.*/version");
     assert!(kept.contains(NEW.server), "the newer state is kept: {kept}");
 
     let run = project.run(&newer, &node, &["deploy", "--rollback", "qbittorrent"]).code(0);
-    println!("{}\n{}", run.out, run.err);
 }
 
 /// The newest archive in a result's directory.

@@ -125,6 +125,5 @@ fn secrets_that_cannot_be_had_stop_everything_before_it_begins() {
         let run = first.run(&node, &arguments).code(2);
         assert!(!run.err.contains("hunter-secret-2"), "{}", run.err);
         assert!(!node.exists(&format!("/var/lib/build-images/{VMID}")), "{}", run.err);
-        println!("{}", run.err);
     }
 }

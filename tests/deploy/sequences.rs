@@ -150,7 +150,7 @@ fn one(node: &Node, projects: &[Project], known: &mut Known, random: &mut StdRng
             let left = known.left.pop().unwrap();
             if one_way {
                 // The newer state is not lost: it lies beside.
-                let beside = node.run(&format!("cat /srv/appdata/.app.*/data"));
+                let beside = node.run("cat /srv/appdata/.app.*/data");
                 assert!(known.data.iter().all(|note| beside.contains(note.as_str())), "{doing}");
                 known.data = left;
             }
