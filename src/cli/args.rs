@@ -120,7 +120,7 @@ pub enum Command {
         /// The package
         package: String,
     },
-    /// Deploy images to the site's node over ssh: check everything, upload, restore, start, probe; go back on failure
+    /// Deploy images to the site's node over ssh; goes back when something fails
     Deploy(DeployArguments),
     /// Check an artifact against its manifest, or every object of the store
     Verify {

@@ -39,11 +39,17 @@ fn a_deployment_again_an_upgrade_and_back() {
     let dry = second.run(&node, &["deploy", "--dry-run"]).code(0);
     assert_eq!(node.calls().len(), before);
     let run = second.deploy(&node).code(0);
+    assert!(
+        run.out.contains("upgraded") && run.out.contains("to go back: build-images deploy --rollback app"),
+        "{}",
+        run.out
+    );
     assert_eq!(running(&node), Some(2));
     printed_what_ran(&dry.out, &node.calls()[before..]);
     assert_eq!(journal(&node), "start 1\nstop 1\nstart 2\n");
 
     let run = second.run(&node, &["deploy", "--rollback"]).code(0);
+    assert!(run.out.contains("went back"), "{}", run.out);
     assert_eq!(running(&node), Some(1));
     assert_eq!(journal(&node), "start 1\nstop 1\nstart 2\nstop 2\nstart 1\n");
     let run = second.run(&node, &["deploy", "--rollback"]).code(1);

@@ -33,6 +33,7 @@ impl Project {
         if root.exists() {
             fs::remove_dir_all(&root).unwrap();
         }
+        let _ = fs::remove_file(place.join("tour.txt"));
         for part in ["recipes", "images"] {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
             for entry in walkdir::WalkDir::new(&from) {
@@ -73,8 +74,14 @@ impl Project {
             .unwrap()
     }
 
+    /// The same; what people see of it is noted beside the project, for the tour in README.md.
     fn run(&self, served: &Served, node: &Node, arguments: &[&str]) -> Run {
-        Run::of(self.output(served, node, arguments))
+        let run = Run::of(self.output(served, node, arguments));
+        let text = format!("$ build-images {}\n{}{}\n", arguments.join(" "), run.out, run.err);
+        let tour = self.root.with_file_name("tour.txt");
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(tour).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        run
     }
 }
 
@@ -123,7 +130,7 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     project.run(&served, &node, &["qbittorrent"]).code(0);
     let size = fs::metadata(archive(&project.root.join("result/qbittorrent"))).unwrap().len();
     let before = node.wire();
-    let run = project.run(&served, &node, &["deploy", "qbittorrent"]).code(0);
+    project.run(&served, &node, &["deploy", "qbittorrent"]).code(0);
     let crossed = node.wire() - before;
     assert!(crossed * 100 < size, "{crossed} of {size} bytes crossed the wire");
 
@@ -141,7 +148,7 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     let kept = node.run("cat /srv/appdata/.jellyfin.*/version");
     assert!(kept.contains(NEW.server), "the newer state is kept: {kept}");
 
-    let run = project.run(&newer, &node, &["deploy", "--rollback", "qbittorrent"]).code(0);
+    project.run(&newer, &node, &["deploy", "--rollback", "qbittorrent"]).code(0);
 }
 
 /// The newest archive in a result's directory.

@@ -7,17 +7,35 @@ const RECIPE: &str = "recipes/qbittorrent/recipe.toml";
 
 #[test]
 fn migrations() {
-    let state = "backup = true";
+    let state = "path = \"/var/lib/qbittorrent\"";
     run(&[
         (
             "migrates_good",
-            &[Replace(RECIPE, state, "backup = true\nmigrates = { package = \"qbittorrent-nox\" }")],
+            &[Replace(
+                RECIPE,
+                state,
+                "path = \"/var/lib/qbittorrent\"\nmigrates = { package = \"qbittorrent-nox\" }",
+            )],
         ),
-        ("migrates_without_package", &[Replace(RECIPE, state, "migrates = { file = \"version\" }")]),
-        ("migrates_no_package_name", &[Replace(RECIPE, state, "migrates = { package = \"qBittorrent\" }")]),
+        (
+            "migrates_without_package",
+            &[Replace(RECIPE, state, "path = \"/var/lib/qbittorrent\"\nmigrates = { file = \"version\" }")],
+        ),
+        (
+            "migrates_no_package_name",
+            &[Replace(
+                RECIPE,
+                state,
+                "path = \"/var/lib/qbittorrent\"\nmigrates = { package = \"qBittorrent\" }",
+            )],
+        ),
         (
             "migrates_file_elsewhere",
-            &[Replace(RECIPE, state, "migrates = { package = \"qbittorrent-nox\", file = \"../version\" }")],
+            &[Replace(
+                RECIPE,
+                state,
+                "path = \"/var/lib/qbittorrent\"\nmigrates = { package = \"qbittorrent-nox\", file = \"../version\" }",
+            )],
         ),
     ]);
 }

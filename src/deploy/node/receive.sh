@@ -4,7 +4,8 @@ set -e
 umask 022
 LC_ALL=C
 export LC_ALL
-mkdir -p -m 0700 "$root"
+mkdir -p "$root"
+chmod 0700 "$root"
 mkdir -p "$home/$name"
 cd "$home/$name"
 exec 9< "$home"
