@@ -73,14 +73,9 @@ fn everything_that_stands_in_the_way_is_said_at_once() {
     node.write("/etc/pve/version.test", "pve-manager: 8.4.1 (running)\npve-container: 5.2.6\n");
     node.run("sed -i 's/^local-lvm dir rootdir/local-lvm dir iso/' /etc/pve/storage.test");
     let run = first.deploy(&node).code(1);
-    insta::assert_snapshot!(
-        run.err
-            .replace("root@node.test: took", "@took")
-            .lines()
-            .filter(|line| !line.starts_with("@took"))
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
+    // How long it took is chance.
+    let said: Vec<_> = run.err.lines().filter(|line| !line.contains(": took ")).collect();
+    insta::assert_snapshot!(said.join("\n"));
     assert!(node.calls().is_empty() && !node.exists(&format!("/var/lib/build-images/{VMID}")));
 
     // The directory by the command that was printed.

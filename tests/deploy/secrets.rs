@@ -114,16 +114,16 @@ fn secrets_that_cannot_be_had_stop_everything_before_it_begins() {
     let private = node.directory.path().join("client").display().to_string();
     let cases: [&[&str]; 6] = [
         &["--secret", "app.administrator=/nowhere"],
-        &["--secret-command", "app.administrator=echo hunter-secret-2; false"],
+        &["--secret-command", "app.administrator=echo hunter-secret-9; false"],
         &["--secret-command", "app.administrator=true"],
         &["--secret", "app.other=/nowhere"],
-        &["--secret", "hunter-secret-2"],
+        &["--secret", "hunter-secret-9"],
         &["--ssh-keys", &private],
     ];
     for case in cases {
         let arguments: Vec<_> = ["deploy"].into_iter().chain(case.iter().copied()).collect();
         let run = first.run(&node, &arguments).code(2);
-        assert!(!run.err.contains("hunter-secret-2"), "{}", run.err);
+        assert!(!run.err.contains("hunter-secret-9"), "{}", run.err);
         assert!(!node.exists(&format!("/var/lib/build-images/{VMID}")), "{}", run.err);
     }
 }
