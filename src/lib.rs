@@ -9,7 +9,7 @@
 //!        archive         sorted tar members in frames ──▶ result/<image>/vzdump-lxc-….tar.zst
 //! ```
 //!
-//! One direction only: `cli → commands → (model, apt, plan, build, pve) → (fetch, store, layer, sandbox, archive)
+//! One direction only: `cli → commands → (model, apt, plan, build, pve, deploy) → (fetch, store, layer, sandbox, archive)
 //! → (tree, digest, priority, progress)`. The library never prints, reads the environment or looks at the clock: the
 //! command line passes those in.
 
@@ -21,6 +21,7 @@ pub mod artifact;
 pub mod build;
 pub mod cli;
 pub mod commands;
+pub mod deploy;
 pub mod digest;
 pub mod fetch;
 pub mod layer;

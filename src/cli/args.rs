@@ -126,6 +126,8 @@ pub enum Command {
         /// The package
         package: String,
     },
+    /// Deploy images to the site's node over ssh; goes back when something fails
+    Deploy(DeployArguments),
     /// Check an artifact against its manifest, or every object of the store
     Verify {
         /// An artifact's directory or archive
@@ -179,4 +181,50 @@ pub enum SchemaKind {
     Image,
     /// `images/site.toml`
     Site,
+}
+
+/// Arguments of `deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArguments {
+    /// Images to deploy; all by default
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Print the commands that would run on the node, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go back to what was deployed before
+    #[arg(long, conflicts_with = "recover")]
+    pub rollback: bool,
+    /// Only end a deployment that was cut off
+    #[arg(long)]
+    pub recover: bool,
+    /// What becomes of state when another image takes over
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = StateChoice::Auto)]
+    pub state: StateChoice,
+    /// How many earlier archives the node keeps
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=50))]
+    pub keep: u8,
+    /// Public keys that let root in, as a file like ~/.ssh/authorized_keys
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ssh_keys: Option<PathBuf>,
+    /// A secret from a file
+    #[arg(long, value_name = "IMAGE.NAME=FILE")]
+    pub secret: Vec<String>,
+    /// A secret from what a command prints
+    #[arg(long, value_name = "IMAGE.NAME=COMMAND")]
+    pub secret_command: Vec<String>,
+    /// The program to reach the node with, in place of ssh
+    #[arg(long, value_name = "PROGRAM", env = "BUILD_IMAGES_SSH", hide_env_values = true, default_value = "ssh", value_hint = ValueHint::CommandName)]
+    pub ssh: PathBuf,
+}
+
+/// What becomes of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateChoice {
+    /// Copied where migrations go one way, put back where an older image could not read it
+    Auto,
+    /// Copied always, and put back with its image
+    Copy,
+    /// Neither copied nor put back
+    Keep,
 }

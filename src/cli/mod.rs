@@ -2,6 +2,7 @@
 //! clock.
 
 mod args;
+mod deploy;
 mod diff;
 mod man;
 mod progress;

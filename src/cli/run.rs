@@ -65,7 +65,14 @@ pub(super) fn report(error: &CommandError, json: bool) {
             // Ends with how many there are.
             warn(diagnostics.render(colour()).trim_end());
         }
+        CommandError::Preflight(findings) if json => {
+            warn(&serde_json::to_string_pretty(findings).unwrap_or_else(|error| error.to_string()));
+        }
         error => {
+            if let CommandError::Preflight(findings) = error {
+                warn(super::deploy::findings(findings, colour()).trim_end_matches('\n'));
+                warn("");
+            }
             let label = if colour() { "\x1b[1;31merror\x1b[0m" } else { "error" };
             let text = error.to_string();
             warn(&format!("{label}: {text}"));
@@ -138,6 +145,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Verify { path: Some(path), .. }) => {
             show::verify(&commands::rebuild(&session, &path)?, global.json)
         }
+        Some(Command::Deploy(arguments)) => super::deploy::deploy(&session, arguments, global.json),
         Some(Command::Vendor { directory }) => show::vendor(&session, &directory, global.json),
         Some(Command::Gc { dry_run, keep_days }) => show::gc(&session, dry_run, keep_days, global.json),
         Some(

@@ -1,6 +1,7 @@
 //! Why a command failed, and which exit code says so.
 
 use crate::apt::lockfile::LockFileError;
+use crate::deploy::{Finding, RunError};
 use crate::model::diagnostics::Diagnostics;
 use crate::plan::PlanError;
 use crate::store::StoreError;
@@ -46,6 +47,12 @@ pub enum CommandError {
     /// An artifact's manifest.
     #[error(transparent)]
     Manifest(#[from] crate::artifact::ManifestError),
+    /// What stands in the way of a deployment; nothing was changed.
+    #[error("{} in the way of the deployment; nothing was changed", counted(.0.len()))]
+    Preflight(Vec<Finding>),
+    /// A deployment.
+    #[error(transparent)]
+    Deploy(#[from] RunError),
     /// The user interrupted.
     #[error("interrupted; the next run goes on from here")]
     Interrupted,
@@ -81,6 +88,7 @@ impl CommandError {
             Self::Plan(_) | Self::Usage(_) => 2,
             Self::Interrupted => 130,
             Self::Store(_) | Self::Result(_) | Self::Manifest(_) | Self::Failed(_) | Self::Missing(_) => 1,
+            Self::Preflight(_) | Self::Deploy(_) => 1,
         }
     }
 }
@@ -89,6 +97,10 @@ impl From<Diagnostics> for CommandError {
     fn from(diagnostics: Diagnostics) -> Self {
         Self::Project(diagnostics)
     }
+}
+
+fn counted(findings: usize) -> String {
+    if findings == 1 { "1 thing stands".to_owned() } else { format!("{findings} things stand") }
 }
 
 fn quoted(names: &[String]) -> String {

@@ -3,9 +3,11 @@
 mod ahead;
 mod artifact_diff;
 mod build;
+mod deploy;
 mod diff;
 mod error;
 mod gc;
+mod handover;
 mod layers;
 mod lock;
 mod mend;
@@ -22,6 +24,7 @@ mod why;
 
 pub use artifact_diff::{ArtifactDiff, FileChange};
 pub use build::{Built, Done, Outcome, build};
+pub use deploy::{Changed, DeployDone, DeployOptions, Deployment, deploy};
 pub use diff::{Diff, LockDiff, PackageChange, SuiteChange, TarballChange, diff, diff_locks};
 pub use error::CommandError;
 pub use gc::{Dropped, Swept, gc};

@@ -47,6 +47,9 @@ pub struct Recipe {
     /// Ports that it listens on beside that.
     #[serde(skip)]
     pub ports: Vec<Port>,
+    /// Secrets that are handed over at deployment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
 }
 
 /// One apt repository.
@@ -242,6 +245,38 @@ pub struct State {
     pub mode: u32,
     /// Whether it belongs into a backup.
     pub backup: bool,
+    /// How to tell which version wrote it, where what a newer one wrote is lost on an older one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migrates: Option<Migrates>,
+}
+
+/// State whose migrations go one way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Migrates {
+    /// The package whose version counts.
+    pub package: String,
+    /// The file in the state that has the version that last wrote it, as a relative path.
+    pub file: String,
+}
+
+/// Something that no image may hold and that is handed over when it is deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Secret {
+    /// Its name.
+    pub name: String,
+    /// What is done with it.
+    #[serde(rename = "use")]
+    pub purpose: SecretUse,
+}
+
+/// What is done with a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretUse {
+    /// Its PBKDF2 hash goes into this file of the state while that is empty. One is made when none is given.
+    Hash(TreePath),
+    /// This program of the image gets it on standard input, when the application waits to be set up.
+    Run(String),
 }
 
 /// Space that has to be free where an application writes, or it does not start.

@@ -15,7 +15,8 @@ struct Frames(BTreeMap<String, u64>);
 
 impl Frames {
     fn of(result: &Path) -> Self {
-        let manifest: Value = serde_json::from_slice(&fs::read(result.join("manifest.json")).unwrap()).unwrap();
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(result.join("manifest.json")).unwrap()).unwrap();
         let frames = manifest["frames"].as_array().unwrap().iter();
         Self(frames.map(|frame| (frame["sha256"].to_string(), frame["size"].as_u64().unwrap())).collect())
     }
@@ -106,7 +107,8 @@ pub fn of_updates(place: &Place) {
         run(&["update", name]);
         let (has, after) = (packages(), build());
         let changed = has.iter().filter(|(name, hash)| had.get(*name) != Some(hash));
-        let own: Vec<u64> = changed.map(|(_, hash)| compressed(&place.path("store/debs").join(hash))).collect();
+        let own: Vec<u64> =
+            changed.map(|(_, hash)| compressed(&place.path("store/debs").join(hash))).collect();
         let (count, bytes) = after.new_since(&before);
         let beyond = bytes.saturating_sub(own.iter().sum());
         println!(
@@ -116,7 +118,10 @@ pub fn of_updates(place: &Place) {
             beyond as f64 * 100.0 / after.bytes() as f64
         );
         assert!(!own.is_empty() && count > 0, "{name}");
-        assert!(beyond * 50 <= after.bytes(), "{name}: {bytes} bytes in {count} frames, {own:?} of the packages");
+        assert!(
+            beyond * 50 <= after.bytes(),
+            "{name}: {bytes} bytes in {count} frames, {own:?} of the packages"
+        );
         (had, before) = (has, after);
     }
 }

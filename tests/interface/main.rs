@@ -22,6 +22,7 @@ const COMMANDS: [&str; 15] = [
     "config",
     "diff",
     "why",
+    "deploy",
     "verify",
     "vendor",
     "gc",

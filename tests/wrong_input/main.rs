@@ -7,6 +7,7 @@
 
 mod archives;
 mod cases;
+mod handover;
 mod offers;
 mod valid;
 

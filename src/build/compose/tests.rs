@@ -54,6 +54,7 @@ fn recipe() -> Recipe {
         space: vec![],
         service: None,
         ports: Vec::new(),
+        secrets: Vec::new(),
     }
 }
 
@@ -67,7 +68,14 @@ fn link(at: &str, target: &str, replace: bool) -> Link {
 }
 
 fn state(at: &str) -> State {
-    State { path: path(at), owner: "app".into(), group: "media".into(), mode: 0o2750, backup: true }
+    State {
+        path: path(at),
+        owner: "app".into(),
+        group: "media".into(),
+        mode: 0o2750,
+        backup: true,
+        migrates: None,
+    }
 }
 
 /// The lines of what differs between two trees.

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod combine;
 pub mod files;
 pub mod gpu;
+mod handover;
 pub mod image;
 pub mod mounts;
 pub mod offer;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::accounts::{self, Account, Mention};
-use super::{Scope, archive, files, mounts, offer, service, tarball};
+use super::{Scope, archive, files, handover, mounts, offer, service, tarball};
 use crate::model::recipe::{Directory, Link, Packages, Recipe, Space, State, Units};
 use crate::model::source::{Place, SourceFile};
 use crate::model::syntax::recipe::RawRecipe;
@@ -186,7 +186,8 @@ pub fn check(
         let backup = at.value.backup.0.as_ref().is_none_or(|at| at.value);
         draft.claims.push(Claim { path: path.clone(), place: place.clone(), made: Made::State });
         draft.states.push(place);
-        draft.recipe.state.push(State { path, owner, group, mode, backup });
+        let migrates = at.value.migrates.0.as_ref().and_then(|at| handover::migrates(&mut scope, &at.value));
+        draft.recipe.state.push(State { path, owner, group, mode, backup, migrates });
     }
     for at in &raw.space.0 {
         let Some((path, place)) = path(&mut scope, &at.value.path) else { continue };
@@ -215,6 +216,10 @@ pub fn check(
             draft.ports.push(place);
         }
     }
+    for at in &raw.secret.0 {
+        let secret = handover::secret(&mut scope, at, &draft.recipe);
+        draft.recipe.secrets.extend(secret);
+    }
     draft
 }
 
@@ -238,6 +243,7 @@ pub fn empty(name: &str, file: &SourceFile) -> RecipeDraft {
             space: Vec::new(),
             service: None,
             ports: Vec::new(),
+            secrets: Vec::new(),
         },
         complete: false,
         unread: false,

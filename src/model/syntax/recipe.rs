@@ -35,6 +35,8 @@ table! {
         service: Optional<RawService> = "service",
         /// Ports it listens on beside the web interface.
         port: List<RawPort> = "port",
+        /// Secrets that are handed over when the image is deployed.
+        secret: List<RawSecret> = "secret",
     }
 }
 
@@ -207,6 +209,30 @@ table! {
         mode: Optional<Mode> = "mode" ; { "default": "0750" },
         /// Whether it belongs into a backup. Default: true.
         backup: Optional<bool> = "backup" ; { "default": true },
+        /// Where what a newer version wrote is lost on an older one: how to tell which version wrote it.
+        migrates: Optional<RawMigrates> = "migrates",
+    }
+}
+
+table! {
+    /// State whose migrations go one way.
+    RawMigrates {
+        /// The package whose version counts.
+        package: Required<String> = "package",
+        /// The file in the state that has the version that last wrote it. Default: `version`.
+        file: Optional<String> = "file" ; { "default": "version" },
+    }
+}
+
+table! {
+    /// Something that no image may hold, handed over at deployment, with exactly one of `hash` and `run`.
+    RawSecret {
+        /// Its name.
+        name: Required<String> = "name",
+        /// A file in the state that gets its PBKDF2 hash, as long as the state is empty.
+        hash: Optional<String> = "hash" ; { "pattern": "^/" },
+        /// A program of the image that gets it on standard input when the application waits to be set up.
+        run: Optional<String> = "run" ; { "pattern": "^/" },
     }
 }
 
