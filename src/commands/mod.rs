@@ -12,6 +12,7 @@ mod mend;
 mod missing;
 mod session;
 mod stages;
+mod step;
 mod stored;
 mod tarballs;
 mod vendor;
@@ -27,6 +28,10 @@ pub use gc::{Dropped, Swept, gc};
 pub use layers::{LayerState, Presence, layers};
 pub use lock::{Locked, lock, update};
 pub use session::{Options, Session, read_lock};
+pub use step::{
+    Accounts, CheckOrder, CollectOrder, GivenPackage, ImageOrder, LayerOrder, Order, Stepped, VerifyOrder,
+    step,
+};
 pub use vendor::{Vendored, vendor};
 pub use verify::{Rebuilt, Verified, VerifiedFile, compare_artifacts, rebuild, verify};
 pub use verify_store::{DamagedObject, StoreVerified, verify_store};
