@@ -32,16 +32,18 @@
         };
       };
 
-      # What another flake calls: `mkImages { src = ./.; system = "x86_64-linux"; }`; nix/images.nix has all arguments.
-      mkImages = arguments: import ./nix/images.nix ({ tool = tool arguments.system; } // arguments);
-      own = system: mkImages { inherit system; src = ./.; };
+      # Images are amd64's, so they are built on x86_64-linux: here, or on a builder, when the caller is of another kind.
+      builders = "x86_64-linux";
+      # What another flake calls: `mkImages { src = ./.; }`. nix/images.nix has all arguments.
+      mkImages = arguments: import ./nix/images.nix ({ tool = tool builders; } // arguments);
+      own = mkImages { src = ./.; };
     in
     {
       lib = { inherit mkImages; };
 
       packages = eachSystem (system:
         let program = tool system; in
-        { build-images = program; default = program; } // (own system).packages);
+        { build-images = program; default = program; } // own.packages);
 
       apps = eachSystem (system:
         let
@@ -53,7 +55,7 @@
         in
         { build-images = program; default = program; });
 
-      checks = eachSystem (system: { build-images = tool system; } // (own system).checks);
+      checks = eachSystem (system: { build-images = tool system; } // own.checks);
 
       devShells = eachSystem (system:
         let pkgs = nixpkgs.legacyPackages.${system}; in

@@ -4,14 +4,12 @@
 {
   # The project's directory.
   src,
-  # The platform that builds, as Nix names it.
-  system,
-  # A package with bin/build-images.
+  # A package with bin/build-images that runs on `system`.
   tool,
+  # Where images are built. Their packages are amd64's, and so are the scripts that run while they are installed.
+  system ? "x86_64-linux",
   # Where .debs and tarballs come from instead of the archive of record: archive or tarball name -> URI of a mirror.
   mirrors ? { },
-  # A directory with files by hash (`sha256/<hex>`), asked instead of all others when it is given.
-  byHash ? null,
   # What a machine has to offer to install packages and to make images.
   requiredSystemFeatures ? [ "uid-range" ],
 }:
@@ -105,9 +103,8 @@ let
 
   fetch = { name, sha256, url }:
     import <nix/fetchurl.nix> {
-      inherit sha256;
+      inherit sha256 url;
       name = storeName name;
-      url = if byHash == null then url else "${withoutSlash byHash}/sha256/${sha256}";
     };
   debOf = row:
     fetch {
