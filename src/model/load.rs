@@ -38,13 +38,14 @@ pub fn load_part(root: &Path) -> Result<Project, Diagnostics> {
     load_extent(root, Extent::Part)
 }
 
-/// The groups and users that the text of a recipe declares, with all defaults.
+/// The groups and users that `text`, with the tables of the recipe `name`, declares, with all defaults. `place` names the
+/// text in messages.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn accounts(name: &str, text: &str) -> Result<(Vec<Group>, Vec<User>), Diagnostics> {
+pub fn accounts(name: &str, place: &str, text: &str) -> Result<(Vec<Group>, Vec<User>), Diagnostics> {
     let mut problems = Diagnostics::default();
-    let file = source::SourceFile::new(format!("recipes/{name}/recipe.toml"), text);
+    let file = source::SourceFile::new(place, text);
     let raw = syntax::parse(&file, &mut problems);
     let recipe = raw.map(|raw| recipe::check(Path::new("/"), name, &file, &raw, &mut problems).recipe);
     match recipe {

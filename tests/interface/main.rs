@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The commands that `--help` lists.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "build",
     "check",
     "lock",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 14] = [
     "verify",
     "vendor",
     "gc",
+    "step",
     "schema",
     "completions",
     "man",

@@ -95,7 +95,6 @@ impl Fleet {
         let flake = format!(
             r#"{{
   inputs.build-images.url = "path:/src";
-  inputs.build-images.inputs.nixpkgs.url = "path:/stand-in";
   outputs = {{ self, build-images }}:
     let made = build-images.lib.mkImages {{ src = ./.; mirrors.test = "{}test/"; }}; in
     {{ packages.x86_64-linux = made.packages; checks.x86_64-linux = made.checks; }};
@@ -213,9 +212,8 @@ impl Network {
             machines += &make_builder(&builder, &network.client, &address, jobs);
             network.builders.push(builder);
         }
-        network.client.write("/etc/nix/nix.conf", CLIENT);
         network.client.write("/etc/nix/machines", machines);
-        install_flake(root, &network.client);
+        install_flake(root, &network.client, CLIENT);
         network
     }
 }
@@ -306,17 +304,15 @@ fn cache(root: &Path, client: &Machine, fleet: &Fleet, outputs: &[String]) {
 
     let second = Machine::new(root, "second");
     second.plug_into(client, "port-2", "10.77.0.4/24");
-    install_flake(root, &second);
-    let configure = |key: &str| {
-        let conf = format!(
+    let configuration = |key: &str| {
+        format!(
             "experimental-features = nix-command flakes\nbuild-users-group =\nflake-registry =\nmax-jobs = 0\n\
              substituters = {}\ntrusted-public-keys = {}\nconnect-timeout = 2\ndownload-attempts = 1\n",
             server.uri(),
             key.trim()
-        );
-        second.write("/etc/nix/nix.conf", conf);
+        )
     };
-    configure(&other);
+    install_flake(root, &second, &configuration(&other));
     fleet.install(&second);
     let refused = build(&second, &fleet.images[..1], &[]).bad();
     assert!(
@@ -325,7 +321,7 @@ fn cache(root: &Path, client: &Machine, fleet: &Fleet, outputs: &[String]) {
         refused.err
     );
     assert!(!second.path(outputs[0].as_str()).exists());
-    configure(&good);
+    second.write("/etc/nix/nix.conf", configuration(&good));
     let fetched = build(&second, &fleet.images, &[]).good();
     assert_eq!(fetched.lines(), outputs);
     for (image, output) in fleet.images.iter().zip(outputs) {
@@ -359,9 +355,8 @@ fn table() {
         let fleet = Fleet::new(&network.client, &LARGE).expect("this host's own dpkg and shell");
         fleet.install(&network.client);
         // The program itself and the packages are the same work for any number of builders.
-        let tool = ["build", "--no-link", "--no-write-lock-file", "path:/src#build-images"];
-        let stand_in = ["--override-input", "nixpkgs", "path:/stand-in", "--builders", ""];
-        network.client.nix(&[&tool[..], &stand_in[..]].concat()).good();
+        let tool = ["build", "--no-link", "--builders", "", "path:/src#build-images"];
+        network.client.nix(&tool).good();
         let begun = Instant::now();
         let built = build(&network.client, &fleet.images, &[]).good();
         let seconds = begun.elapsed().as_secs_f64();

@@ -17,12 +17,8 @@ use crate::root::{BUILDER, copy, install_flake, root};
 use crate::support::require;
 use crate::support::server::Server;
 
-/// Options of each call: the project's flake gets the stand-in in nixpkgs' place.
-const STAND_IN: [&str; 4] = ["--override-input", "nixpkgs", "path:/stand-in", "--no-write-lock-file"];
-
 fn nix_build(machine: &Machine, what: &[&str]) -> crate::machine::Ran {
     let mut arguments = vec!["build", "--no-link", "--print-out-paths", "--print-build-logs"];
-    arguments.extend(STAND_IN);
     arguments.extend(what);
     machine.nix(&arguments)
 }
@@ -92,9 +88,8 @@ fn every_image_has_the_same_bytes_and_only_what_changed_is_built() {
     assert!(locked.contains(&"qbittorrent".to_owned()), "{locked:?}");
     let reference = Reference::of(project.path(), &locked);
     let machine = Machine::new(root, "one");
-    install_flake(root, &machine);
     let server = machine.in_network(|| Server::start(reference.debs()));
-    machine.write("/etc/nix/nix.conf", format!("{BUILDER}hashed-mirrors = {}\n", server.uri()));
+    install_flake(root, &machine, &format!("{BUILDER}hashed-mirrors = {}\n", server.uri()));
 
     // Every image that the lock holds has the bytes that the program gives it.
     let wanted: Vec<_> = locked.iter().map(|image| format!("path:/src#image-{image}")).collect();

@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::machine::Machine;
 use crate::root::{BUILDER, copy, install_flake, root};
 
-const STAND_IN: [&str; 4] = ["--override-input", "nixpkgs", "path:/stand-in", "--no-write-lock-file"];
 const SYSTEMS: [&str; 2] = ["x86_64-linux", "aarch64-linux"];
 
 fn repository() -> &'static Path {
@@ -33,9 +32,8 @@ fn named(text: &str) -> BTreeSet<String> {
 fn the_outputs_are_those_of_the_documents() {
     let Some(root) = root() else { return };
     let machine = Machine::new(root, "outputs");
-    install_flake(root, &machine);
-    machine.write("/etc/nix/nix.conf", BUILDER);
-    let flake = |arguments: &[&str]| machine.nix(&[arguments, &["path:/src"], &STAND_IN[..]].concat()).good();
+    install_flake(root, &machine, BUILDER);
+    let flake = |arguments: &[&str]| machine.nix(&[arguments, &["path:/src"]].concat()).good();
 
     flake(&["flake", "check", "--no-build", "--all-systems"]);
     let shown = flake(&["flake", "show", "--json", "--all-systems"]).out;
@@ -57,8 +55,8 @@ fn the_outputs_are_those_of_the_documents() {
         assert!(checks.is_superset(&["build-images", "project"].map(str::to_owned).into()), "{checks:?}");
     }
     assert_eq!(names(&shown["templates"]), BTreeSet::from(["default".to_owned()]));
-    let app = flake(&["run"]);
-    assert!(app.ok);
+    let version = machine.nix(&["run", "path:/src", "--", "--version"]).good();
+    assert_eq!(version.out, format!("build-images {}\n", env!("CARGO_PKG_VERSION")));
 
     for document in ["README.md", "docs/fleet.md"] {
         let text = fs::read_to_string(repository().join(document)).unwrap();
@@ -85,8 +83,7 @@ fn the_template_is_a_project_of_its_own() {
     );
     let Some(root) = root() else { return };
     let machine = Machine::new(root, "template");
-    install_flake(root, &machine);
-    machine.write("/etc/nix/nix.conf", BUILDER);
+    install_flake(root, &machine, BUILDER);
     let init = "mkdir /own && cd /own && nix flake init -t path:/src";
     machine.run("sh", &["-c", init]).good();
     assert!(machine.path("/own/recipes/debian-13/recipe.toml").exists());

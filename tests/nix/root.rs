@@ -82,8 +82,10 @@ fn mirror() -> Option<String> {
     text.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian")).map(str::to_owned)
 }
 
-/// Puts this project, without what is not part of its flake, and the stand-in into `machine`.
-pub fn install_flake(root: &Path, machine: &Machine) {
+/// Puts this project, without what is not part of its flake, into `/src` of `machine`, and the stand-in beside it;
+/// `configuration` is the machine's nix.conf.
+pub fn install_flake(root: &Path, machine: &Machine, configuration: &str) {
+    machine.write("/etc/nix/nix.conf", configuration);
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     for part in ["flake.nix", "nix", "images", "recipes", "src", "Cargo.toml", "Cargo.lock", "build.rs"] {
         copy(&project.join(part), &machine.path("/src").join(part));
@@ -107,6 +109,9 @@ pub fn install_flake(root: &Path, machine: &Machine) {
     if !stripped.is_ok_and(|status| status.success()) {
         copy(Path::new(env!("CARGO_BIN_EXE_build-images")), &program);
     }
+    // As a committed flake.lock would: from here on the stand-in is what the flake's nixpkgs means.
+    let lock = ["flake", "lock", "path:/src", "--override-input", "nixpkgs", "path:/stand-in"];
+    machine.nix(&lock).good();
 }
 
 /// Copies a file or a directory, with its modes.

@@ -91,5 +91,6 @@ fn declared(accounts: &Accounts) -> Result<(Vec<Group>, Vec<User>), CommandError
     }
     let text = toml::to_string(&table)
         .map_err(|error| CommandError::failed(&format!("recipe `{}`", accounts.recipe), &error))?;
-    Ok(model::load::accounts(&accounts.recipe, &text)?)
+    let place = format!("accounts of {} in the order", accounts.recipe);
+    Ok(model::load::accounts(&accounts.recipe, &place, &text)?)
 }

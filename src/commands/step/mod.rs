@@ -57,13 +57,17 @@ pub fn step(
         return Err(CommandError::Usage(format!("`{}` is there already", out.display())));
     }
     let made = match order {
-        Order::Layer(order) => layer::make(&order, out, options, reporter, cancel)?,
-        Order::Image(order) => image::make(order, out, options, reporter, cancel)?,
-        Order::Check(order) => check(&order, out, options, reporter, cancel)?,
-        Order::Verify(order) => verify_image(&order, out)?,
-        Order::Collect(order) => collect(&order, out)?,
+        Order::Layer(order) => layer::make(&order, out, options, reporter, cancel),
+        Order::Image(order) => image::make(order, out, options, reporter, cancel),
+        Order::Check(order) => check(&order, out, options, reporter, cancel),
+        Order::Verify(order) => verify_image(&order, out),
+        Order::Collect(order) => collect(&order, out),
     };
-    Ok(Stepped { made, out: out.to_owned() })
+    if made.is_err() {
+        // Nothing was there before, so all that is there now is half a result.
+        let _ = if out.is_dir() { fs::remove_dir_all(out) } else { fs::remove_file(out) };
+    }
+    Ok(Stepped { made: made?, out: out.to_owned() })
 }
 
 fn read(path: &Path) -> Result<Order, CommandError> {
