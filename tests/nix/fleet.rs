@@ -11,6 +11,7 @@ use build_images::artifact::Manifest;
 use crate::machine::{Machine, Ran, derivation_name};
 use crate::project::Project;
 use crate::root::{BUILDER, copy, install_flake, root};
+use crate::support::deb::Deb;
 use crate::support::server::Server;
 use crate::support::{require, small};
 
@@ -33,22 +34,50 @@ const BUILDERS: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 /// Images whose scripts take some seconds.
 const LONG: [&str; 2] = ["long-1", "long-2"];
 
+/// What the scripts of packages take.
+#[derive(Clone, Copy)]
+enum Work {
+    /// A core, counting so far; some 700,000 in a second.
+    Counting(u32),
+    /// Seconds, but no core: as if each builder had its own.
+    Waiting(u32),
+}
+
+impl Work {
+    fn package(self, name: &str) -> Deb {
+        match self {
+            Self::Counting(count) => small::scripted(name, count),
+            Self::Waiting(seconds) => {
+                small::scripted_with(name, &format!("sleep {seconds}\n")).field("Depends", "sleep")
+            }
+        }
+    }
+}
+
 /// What a project of images is like.
 struct Shape {
     /// Bases that stand on the lowest one.
     bases: &'static [&'static str],
     /// Images, each on one of them and with a package of its own; two more are `bare` and `app`, on the lowest base.
     images: usize,
-    /// How far the script of each base and image counts; some 700,000 in a second.
-    count: u32,
-    /// Images that are not built with the others, and how far their scripts count.
-    long: (&'static [&'static str], u32),
+    /// What the package of each base and image takes.
+    work: Work,
+    /// Images that are not built with the others, and what theirs take.
+    long: (&'static [&'static str], Work),
 }
 
 /// Of a test, which has seconds.
-const SMALL: Shape = Shape { bases: &["web", "data"], images: 4, count: 0, long: (&LONG, 3_000_000) };
+const SMALL: Shape = Shape {
+    bases: &["web", "data"],
+    images: 4,
+    work: Work::Counting(0),
+    long: (&LONG, Work::Counting(3_000_000)),
+};
+
 /// Of the table, which has minutes: 20 images.
-const LARGE: Shape = Shape { bases: &["web", "data", "media"], images: 18, count: 1_400_000, long: (&[], 0) };
+fn large(work: Work) -> Shape {
+    Shape { bases: &["web", "data", "media"], images: 18, work, long: (&[], work) }
+}
 
 /// A project of images over several bases, and the server in a machine's network that it gets its packages from.
 struct Fleet {
@@ -60,28 +89,30 @@ struct Fleet {
 impl Fleet {
     fn new(machine: &Machine, shape: &Shape) -> Option<Self> {
         let project = Project::new();
-        let mut packages = small::packages(shape.count)?;
+        let mut packages = small::packages(0)?;
+        packages.push(small::sleep()?);
         for base in shape.bases {
-            packages.push(small::scripted(base, shape.count));
+            packages.push(shape.work.package(base));
             recipe(&project, base);
         }
         let mut images = vec!["app".to_owned(), "bare".to_owned()];
-        let names = (1..=shape.images).map(|number| (format!("service-{number}"), shape.count));
-        let names: Vec<_> = names.collect();
-        let (long, count) = shape.long;
-        let long = long.iter().map(|name| ((*name).to_owned(), count));
-        for (number, (name, count)) in names.iter().cloned().chain(long).enumerate() {
-            packages.push(small::scripted(&name, count));
-            recipe(&project, &name);
+        let names: Vec<_> = (1..=shape.images).map(|number| format!("service-{number}")).collect();
+        let (long, work) = shape.long;
+        let all = names.iter().map(|name| (name.as_str(), shape.work));
+        for (number, (name, work)) in all.chain(long.iter().map(|name| (*name, work))).enumerate() {
+            packages.push(work.package(name));
+            recipe(&project, name);
             let base = shape.bases[number % shape.bases.len()];
-            project.image(&name, &["base", base, &name], 161 + u32::try_from(number).unwrap());
+            project.image(name, &["base", base, name], 161 + u32::try_from(number).unwrap());
         }
-        images.extend(names.into_iter().map(|(name, _)| name));
+        images.extend(names);
         let served = project.serve(packages, 48);
         project.run(&served, &["lock"]).code(0);
-        // What this program makes of it on one machine.
+        // What this program makes of it on one machine; the table does without.
         let arguments: Vec<_> = images.iter().map(String::as_str).collect();
-        project.run(&served, &arguments).code(0);
+        if !long.is_empty() {
+            project.run(&served, &arguments).code(0);
+        }
         let files = served.server.paths().into_iter().map(|path| (path.clone(), served.server.file(&path)));
         let files: BTreeMap<_, _> = files.collect();
         Some(Self { project, images, server: machine.in_network(|| Server::start(files)) })
@@ -347,30 +378,31 @@ fn read_all(directory: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>
 fn table() {
     let root = root().expect("a root for machines");
     println!(
-        "| builders | slots | time | of it per builder: derivations | copies of the lowest layer built |"
+        "| each layer takes | builders, one slot each | time | derivations on each | lowest layer built |"
     );
     println!("|---|---|---|---|---|");
-    for (builders, jobs) in [(1, 1), (2, 1), (3, 1), (4, 1)] {
-        let network = Network::new(root, builders, jobs);
-        let fleet = Fleet::new(&network.client, &LARGE).expect("this host's own dpkg and shell");
-        fleet.install(&network.client);
-        // The program itself and the packages are the same work for any number of builders.
-        let tool = ["build", "--no-link", "--builders", "", "path:/src#build-images"];
-        network.client.nix(&tool).good();
-        let begun = Instant::now();
-        let built = build(&network.client, &fleet.images, &[]).good();
-        let seconds = begun.elapsed().as_secs_f64();
-        let spread_over = spread(&built.err);
-        let count = |number: usize| {
-            let address = builder_address(number);
-            spread_over.iter().filter(|(_, place)| *place == address).count().to_string()
-        };
-        let counts: Vec<_> = (0..builders).map(count).collect();
-        let lowest = spread_over.iter().filter(|(name, _)| name == "layer-base").count();
-        println!("| {builders} | {} | {seconds:.1} s | {} | {lowest} |", builders * jobs, counts.join(", "));
-        for (image, output) in fleet.images.iter().zip(built.lines()) {
-            let made = manifest(&network.client.path(format!("{output}/{image}")));
-            assert_eq!(made, fleet.expected(image), "{image}");
+    let works = [("3 s without a core", Work::Waiting(3)), ("1 s of a core", Work::Counting(700_000))];
+    for (what, work) in works {
+        for builders in [1, 2, 4] {
+            let network = Network::new(root, builders, 1);
+            let fleet = Fleet::new(&network.client, &large(work)).expect("this host's own dpkg and shell");
+            fleet.install(&network.client);
+            // The program itself is the same work for any number of builders.
+            network.client.nix(&["build", "--no-link", "--builders", "", "path:/src#build-images"]).good();
+            let begun = Instant::now();
+            let mut command = network.client.command(900, "nix");
+            let output = command.args(arguments(&fleet.images)).output().unwrap();
+            let seconds = begun.elapsed().as_secs_f64();
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{log}");
+            let spread_over = spread(&log);
+            let count = |number: usize| {
+                let address = builder_address(number);
+                spread_over.iter().filter(|(_, place)| *place == address).count().to_string()
+            };
+            let counts: Vec<_> = (0..builders).map(count).collect();
+            let lowest = spread_over.iter().filter(|(name, _)| name == "layer-base").count();
+            println!("| {what} | {builders} | {seconds:.0} s | {} | {lowest} time |", counts.join(", "));
         }
     }
 }

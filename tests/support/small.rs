@@ -76,16 +76,23 @@ fn deb(name: &str) -> Deb {
 
 /// A package with a file, a conffile and scripts; `postinst` counts to `count`, some 700,000 in a second.
 pub fn scripted(name: &str, count: u32) -> Deb {
+    scripted_with(name, &format!("i=0\nwhile [ $i -lt {count} ]; do i=$((i+1)); done\n"))
+}
+
+/// As [`scripted`], with `postinst` doing `more` at its end.
+pub fn scripted_with(name: &str, more: &str) -> Deb {
     let script = |script: &str| {
-        let count = if script == "postinst" { count } else { 0 };
-        format!(
-            "#!/bin/sh\nset -e\necho \"{script} $1\" >>/var/lib/{name}\necho {name}: {script}\n\
-             i=0\nwhile [ $i -lt {count} ]; do i=$((i+1)); done\n"
-        )
+        let more = if script == "postinst" { more } else { "" };
+        format!("#!/bin/sh\nset -e\necho \"{script} $1\" >>/var/lib/{name}\necho {name}: {script}\n{more}")
     };
     deb(name)
         .script("preinst", &script("preinst"))
         .script("postinst", &script("postinst"))
         .file(&format!("/usr/share/{name}/text"), text(name, 2000))
         .conffile(&format!("/etc/{name}.conf"), format!("{name}\n"))
+}
+
+/// This host's `sleep`, for scripts that take time without taking a core.
+pub fn sleep() -> Option<Deb> {
+    Some(deb("sleep").file_with("/usr/bin/sleep", fs::read("/usr/bin/sleep").ok()?, 0o755, (0, 0)))
 }

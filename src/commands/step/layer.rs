@@ -1,6 +1,8 @@
 //! The step that installs packages.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -8,13 +10,17 @@ use jiff::Timestamp;
 
 use super::order::{Accounts, GivenPackage, LayerOrder};
 use super::{LAYERS, Workspace};
+use crate::build::contents::NewContents;
+use crate::build::finish;
 use crate::build::stage::{self, Stage, StageJob, StagePackage};
 use crate::commands::{CommandError, Options};
 use crate::digest::Sha256;
+use crate::layer::{self, Layer, LayerIndex, PackWriter};
 use crate::model::{self, recipe::Group, recipe::User};
 use crate::progress::Reporter;
 use crate::sandbox::IdRange;
 use crate::store::{Context as _, Kind};
+use crate::tree::{Contents as _, Node};
 
 pub(super) fn make(
     order: &LayerOrder,
@@ -43,18 +49,29 @@ pub(super) fn make(
     };
     let layer = stage::build(&stage, &workspace.store, reporter)
         .map_err(|error| failed(&format!("cannot build the packages of {subject}"), &error))?;
-    let (key, made) = (layer.key, workspace.store.path(Kind::Layer, layer.key));
-    drop(layer);
-    let directory = out.join(LAYERS).join(key.to_string());
+    let directory = out.join(LAYERS).join(layer.key.to_string());
     fs::create_dir_all(&directory).context("make the directory", &directory)?;
-    for file in ["pack", "layer.json"] {
-        let (from, to) = (made.join(file), directory.join(file));
-        // Another file system, most times.
-        if fs::rename(&from, &to).is_err() {
-            fs::copy(&from, &to).context("write", &to)?;
+    save(&layer, job.parent, &directory)
+        .map_err(|error| failed(&format!("cannot keep the packages of {subject}"), &error))?;
+    Ok(format!("layer {}", layer.key))
+}
+
+/// Writes the layer into `directory` so that whoever makes it again writes the same: what keeps it may have one layer from
+/// here and the next from elsewhere.
+fn save(layer: &Layer, parent: Option<Sha256>, directory: &Path) -> io::Result<()> {
+    let mut contents = NewContents::over(layer);
+    let tree = finish::settle(&layer.tree, &mut contents)?;
+    let mut written: BTreeSet<Sha256> =
+        layer.packs().skip(1).flat_map(|(offsets, _)| offsets.keys().copied()).collect();
+    let mut pack = PackWriter::new(File::create(directory.join("pack"))?, written.clone());
+    for content in tree.values().filter_map(Node::content) {
+        if written.insert(content.sha256) {
+            pack.add_hashed(*content, &contents.read(content)?)?;
         }
     }
-    Ok(format!("layer {key}"))
+    let offsets = pack.finish()?;
+    let index = LayerIndex { format: layer::FORMAT, parent, tree, offsets };
+    index.write(File::create(directory.join("layer.json"))?)
 }
 
 /// What decides the layer's bytes, as a plan says it.
