@@ -17,7 +17,7 @@ let
   inherit (builtins)
     attrNames attrValues concatLists concatStringsSep elem elemAt filter foldl' fromTOML genList hashString head
     isString length listToAttrs map match mapAttrs pathExists readDir readFile replaceStrings sort split
-    stringLength substring tail toJSON;
+    stringLength substring toJSON;
 
   range = count: genList (index: index) count;
   last = list: elemAt list (length list - 1);

@@ -7,7 +7,7 @@
   outputs = { self, build-images }:
     let
       # `images/`, `recipes/` and `images/images.lock` of this directory. Before the first build, and after each change
-      # of what recipes install: `nix run build-images -- lock`, or `build-images lock`.
+      # of what recipes install: `build-images lock`, or `nix run URL -- lock` with the URL above.
       made = build-images.lib.mkImages { src = ./.; };
     in
     {

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use build_images::artifact::Manifest;
+use build_images::digest::Sha256;
 
 use crate::machine::{Machine, Ran, derivation_name};
 use crate::project::Project;
@@ -91,9 +92,9 @@ impl Fleet {
         let project = Project::new();
         let mut packages = small::packages(0)?;
         packages.push(small::sleep()?);
-        for base in shape.bases {
+        for (number, base) in shape.bases.iter().enumerate() {
             packages.push(shape.work.package(base));
-            recipe(&project, base);
+            recipe(&project, base, 50 + number);
         }
         let mut images = vec!["app".to_owned(), "bare".to_owned()];
         let names: Vec<_> = (1..=shape.images).map(|number| format!("service-{number}")).collect();
@@ -101,13 +102,25 @@ impl Fleet {
         let all = names.iter().map(|name| (name.as_str(), shape.work));
         for (number, (name, work)) in all.chain(long.iter().map(|name| (*name, work))).enumerate() {
             packages.push(work.package(name));
-            recipe(&project, name);
+            recipe(&project, name, number);
             let base = shape.bases[number % shape.bases.len()];
             project.image(name, &["base", base, name], 161 + u32::try_from(number).unwrap());
         }
         images.extend(names);
+        // One brings a tarball too, from a host that nobody is.
+        let bytes = tarball();
+        let path = "recipes/service-1/recipe.toml";
+        let text = format!(
+            "{}\n[[tarball]]\nname = \"extras\"\nurl = \"http://127.0.0.1:1/extras.tar\"\nsha256 = \"{}\"\n\
+             path = \"/opt/extras\"\n",
+            project.read(path),
+            Sha256::of(&bytes)
+        );
+        project.write(path, &text);
         let served = project.serve(packages, 48);
-        project.run(&served, &["lock"]).code(0);
+        served.server.put("extras/extras.tar", bytes);
+        let mirror = format!("extras={}extras/", served.server.uri());
+        project.run(&served, &["lock", "--mirror", &mirror]).code(0);
         // What this program makes of it on one machine; the table does without.
         let arguments: Vec<_> = images.iter().map(String::as_str).collect();
         if !long.is_empty() {
@@ -127,7 +140,7 @@ impl Fleet {
             r#"{{
   inputs.build-images.url = "path:/src";
   outputs = {{ self, build-images }}:
-    let made = build-images.lib.mkImages {{ src = ./.; mirrors.test = "{}test/"; }}; in
+    let made = build-images.lib.mkImages {{ src = ./.; mirrors.test = "{0}test/"; mirrors.extras = "{0}extras"; }}; in
     {{ packages.x86_64-linux = made.packages; checks.x86_64-linux = made.checks; }};
 }}
 "#,
@@ -143,9 +156,26 @@ impl Fleet {
     }
 }
 
-fn recipe(project: &Project, name: &str) {
-    let text = format!("description = \"{name}\"\n\n[packages]\ninstall = [\"{name}\"]\n");
+/// A recipe with its package, and a user of its own whose group and directories are left to their defaults.
+fn recipe(project: &Project, name: &str, number: usize) {
+    let uid = 900 + number;
+    let text = format!(
+        "description = \"{name}\"\n\n[packages]\ninstall = [\"{name}\"]\n\n[[user]]\nname = \"{name}\"\nuid = {uid}\n"
+    );
     project.write(&format!("recipes/{name}/recipe.toml"), &text);
+}
+
+/// A tarball of one file.
+fn tarball() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let text = "what no package brings\n";
+    let mut header = tar::Header::new_ustar();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(1_700_000_000);
+    header.set_cksum();
+    builder.append_data(&mut header, "extras/text", text.as_bytes()).unwrap();
+    builder.into_inner().unwrap()
 }
 
 fn manifest(directory: &Path) -> Manifest {

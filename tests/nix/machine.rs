@@ -96,7 +96,7 @@ impl Ran {
     /// The names of the derivations that are to be built by `nix build --dry-run`, without hash and ending.
     pub fn to_build(&self) -> BTreeSet<String> {
         let lines = self.err.lines().map(str::trim).filter(|line| line.ends_with(".drv"));
-        lines.map(|line| derivation_name(line)).collect()
+        lines.map(derivation_name).collect()
     }
 }
 

@@ -13,13 +13,13 @@ use crate::progress::{Event, Reporter};
 use crate::store::{Kind, Store};
 
 pub(super) fn make(
-    order: Box<ImageOrder>,
+    order: ImageOrder,
     out: &Path,
     options: &Options,
     reporter: &dyn Reporter,
     cancel: &AtomicBool,
 ) -> Result<String, CommandError> {
-    let ImageOrder { image, project, lock, layers, tarballs } = *order;
+    let ImageOrder { image, project, lock, layers, tarballs } = order;
     let workspace = Workspace::new()?;
     workspace.give_layers(&layers)?;
     for (sha256, path) in &tarballs {

@@ -58,7 +58,7 @@ pub fn step(
     }
     let made = match order {
         Order::Layer(order) => layer::make(&order, out, options, reporter, cancel),
-        Order::Image(order) => image::make(order, out, options, reporter, cancel),
+        Order::Image(order) => image::make(*order, out, options, reporter, cancel),
         Order::Check(order) => check(&order, out, options, reporter, cancel),
         Order::Verify(order) => verify_image(&order, out),
         Order::Collect(order) => collect(&order, out),
