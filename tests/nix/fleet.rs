@@ -119,8 +119,9 @@ impl Fleet {
         project.write(path, &text);
         let served = project.serve(packages, 48);
         served.server.put("extras/extras.tar", bytes);
-        let mirror = format!("extras={}extras/", served.server.uri());
-        project.run(&served, &["lock", "--mirror", &mirror]).code(0);
+        let mirror = |name: &str| format!("{name}={}{name}/", served.server.uri());
+        let mirrors = ["lock", "--mirror", &mirror("test"), "--mirror", &mirror("extras")];
+        project.run(&served, &mirrors).code(0);
         // What this program makes of it on one machine; the table does without.
         let arguments: Vec<_> = images.iter().map(String::as_str).collect();
         if !long.is_empty() {
