@@ -61,9 +61,10 @@ pub(super) fn make(
 fn save(layer: &Layer, parent: Option<Sha256>, directory: &Path) -> io::Result<()> {
     let mut contents = NewContents::over(layer);
     let tree = finish::settle(&layer.tree, &mut contents)?;
-    let mut written: BTreeSet<Sha256> =
+    let below: BTreeSet<Sha256> =
         layer.packs().skip(1).flat_map(|(offsets, _)| offsets.keys().copied()).collect();
-    let mut pack = PackWriter::new(File::create(directory.join("pack"))?, written.clone());
+    let mut written = below.clone();
+    let mut pack = PackWriter::new(File::create(directory.join("pack"))?, &below);
     for content in tree.values().filter_map(Node::content) {
         if written.insert(content.sha256) {
             pack.add_hashed(*content, &contents.read(content)?)?;
