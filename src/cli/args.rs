@@ -158,6 +158,15 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 0)]
         keep_days: u32,
     },
+    /// Do one step of a build for another build system, offline, as the Nix flake does
+    Step {
+        /// What to do: a file with one JSON object
+        #[arg(value_name = "ORDER", env = "orderPath", hide_env_values = true, value_hint = ValueHint::FilePath)]
+        order: PathBuf,
+        /// Where the result goes; nothing may be there
+        #[arg(value_name = "OUT", env = "out", hide_env_values = true, value_hint = ValueHint::AnyPath)]
+        out: PathBuf,
+    },
     /// Print the JSON Schema of a kind of file, for editors
     Schema {
         /// Which file

@@ -113,6 +113,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Verify { path: Some(path), rebuild: false, .. }) => {
             return show::verify(&commands::verify(&path)?, global.json);
         }
+        Some(Command::Step { order, out }) => return step(&global, &order, &out),
         Some(Command::Verify { path: None, store, repair, .. }) => {
             return verify_store(&global, store, repair);
         }
@@ -152,10 +153,27 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
             Command::Completions { .. }
             | Command::Man
             | Command::Schema { .. }
+            | Command::Step { .. }
             | Command::Diff { .. }
             | Command::Verify { path: None, .. },
         ) => Ok(0),
     }
+}
+
+/// Does one step. Neither project nor store are those of other commands.
+fn step(global: &Global, order: &Path, out: &Path) -> Result<u8, CommandError> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    watch_signals(&cancel)?;
+    let reporter = reporter(global);
+    let (root, results, store) = (PathBuf::new(), PathBuf::new(), PathBuf::new());
+    let options = Options { mirrors: BTreeMap::new(), ..machine(global, root, results, store)? };
+    let stepped = commands::step(order, out, &options, reporter.as_ref(), &cancel)?;
+    if global.json {
+        show::print_json(&stepped)?;
+    } else {
+        print(&format!("{} in {}\n", stepped.made, stepped.out.display()))?;
+    }
+    Ok(0)
 }
 
 /// Checks the store. Needs no project; one helps to name packages that were never built.
@@ -229,7 +247,6 @@ fn reporter(global: &Global) -> Box<dyn Reporter> {
 }
 
 fn options(global: &Global) -> Result<Options, CommandError> {
-    let fail = |what: &str, error: io::Error| CommandError::failed(what, &error);
     let here = here()?;
     let root = match &global.root {
         Some(root) => here.join(root),
@@ -248,6 +265,18 @@ fn options(global: &Global) -> Result<Options, CommandError> {
         Some(store) => here.join(store),
         None => default_store()?,
     };
+    machine(global, root, results, store)
+}
+
+/// The options that the command line and this machine decide, for a project and a store.
+fn machine(
+    global: &Global,
+    root: PathBuf,
+    results: PathBuf,
+    store: PathBuf,
+) -> Result<Options, CommandError> {
+    let fail = |what: &str, error: io::Error| CommandError::failed(what, &error);
+    let here = here()?;
     Ok(Options {
         root,
         results,

@@ -111,7 +111,8 @@ pub(super) fn build_one(session: &Session, plan: &Plan) -> Result<Built, Command
     mend::mending(session, plan, || build_once(session, plan))
 }
 
-fn build_once(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
+/// As [`build_one`], but what is damaged ends it.
+pub(super) fn build_once(session: &Session, plan: &Plan) -> Result<Built, CommandError> {
     let begun = Instant::now();
     let image = &plan.evaluated.image.name;
     let result = ResultDirectory::new(&session.options.results, image);

@@ -15,6 +15,7 @@ mod missing;
 mod session;
 mod site;
 mod stages;
+mod step;
 mod stored;
 mod tarballs;
 mod vendor;
@@ -32,6 +33,10 @@ pub use layers::{LayerState, Presence, layers};
 pub use lock::{Locked, lock, update};
 pub use session::{Options, Session, read_lock};
 pub use site::{SiteWritten, site};
+pub use step::{
+    Accounts, CheckOrder, CollectOrder, GivenPackage, ImageOrder, LayerOrder, Order, Stepped, VerifyOrder,
+    step,
+};
 pub use vendor::{Vendored, vendor};
 pub use verify::{Rebuilt, Verified, VerifiedFile, compare_artifacts, rebuild, verify};
 pub use verify_store::{DamagedObject, StoreVerified, verify_store};

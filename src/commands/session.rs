@@ -71,6 +71,28 @@ impl<'a> Session<'a> {
         cancel: &'a AtomicBool,
     ) -> Result<Self, CommandError> {
         let project = model::load(&options.root)?;
+        Self::with(options, project, reporter, cancel)
+    }
+
+    /// As [`Self::open`], for a project of which only a part is there: see [`model::load_part`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_part(
+        options: Options,
+        reporter: &'a dyn Reporter,
+        cancel: &'a AtomicBool,
+    ) -> Result<Self, CommandError> {
+        let project = model::load_part(&options.root)?;
+        Self::with(options, project, reporter, cancel)
+    }
+
+    fn with(
+        options: Options,
+        project: Project,
+        reporter: &'a dyn Reporter,
+        cancel: &'a AtomicBool,
+    ) -> Result<Self, CommandError> {
         let requests = Requests::of(&project);
         let store = Store::open(&options.store)?;
         Ok(Self { options, project, requests, store, reporter, cancel })

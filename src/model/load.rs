@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use super::check::across::{self, Extent};
 use super::check::image::ImageDraft;
 use super::check::recipe::RecipeDraft;
 use super::check::site::SiteDraft;
-use super::check::{across, image, recipe, site};
+use super::check::{image, recipe, site};
 use super::diagnostics::Diagnostics;
+use super::recipe::{Group, User};
 use super::source::{self, MAX_TOML, ReadError};
 use super::syntax;
 use super::{Image, Project, Recipe, Site, evaluate, words};
@@ -25,11 +27,39 @@ const SITE: &str = "images/site.toml";
 /// # Errors
 /// Everything that is wrong in all files.
 pub fn load(root: &Path) -> Result<Project, Diagnostics> {
+    load_extent(root, Extent::Whole)
+}
+
+/// As [`load`], where recipes and images may have been left out: the site may name what only those have.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_part(root: &Path) -> Result<Project, Diagnostics> {
+    load_extent(root, Extent::Part)
+}
+
+/// The groups and users that `text`, with the tables of the recipe `name`, declares, with all defaults. `place` names the
+/// text in messages.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn accounts(name: &str, place: &str, text: &str) -> Result<(Vec<Group>, Vec<User>), Diagnostics> {
+    let mut problems = Diagnostics::default();
+    let file = source::SourceFile::new(place, text);
+    let raw = syntax::parse(&file, &mut problems);
+    let recipe = raw.map(|raw| recipe::check(Path::new("/"), name, &file, &raw, &mut problems).recipe);
+    match recipe {
+        Some(recipe) if !problems.has_errors() => Ok((recipe.groups, recipe.users)),
+        _ => Err(problems.sorted()),
+    }
+}
+
+fn load_extent(root: &Path, extent: Extent) -> Result<Project, Diagnostics> {
     let mut problems = Diagnostics::default();
     let site = load_site(root, &mut problems);
     let Some(recipes) = load_recipes(root, &mut problems) else { return Err(problems.sorted()) };
     let images = load_images(root, &site, &recipes, &mut problems);
-    across::check(&site, &recipes, &images, &mut problems);
+    across::check(extent, &site, &recipes, &images, &mut problems);
     evaluate::check(&site, &recipes, &images, &mut problems);
     let mut problems = problems.sorted();
     if problems.has_errors() {

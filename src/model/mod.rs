@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use evaluate::{Evaluated, EvaluatedRecipe, RenderedFile, evaluate};
 pub use image::Image;
-pub use load::load;
+pub use load::{load, load_part};
 pub use recipe::Recipe;
 pub use schema::{Kind, schema};
 pub use site::Site;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
@@ -61,6 +61,7 @@ impl Inside {
         };
         attach(tree.as_fd(), PLACE)?;
         let descriptor = mount::directory(PLACE).step("open the root")?;
+        probe_modes(descriptor.as_fd())?;
         Ok(RootDir { descriptor, keep_free })
     }
 
@@ -123,6 +124,25 @@ impl RootDir {
                 .is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) < self.keep_free)
     }
 }
+
+/// Packages bring set-user-id programs and scripts give files such modes. Who forbids that, as Nix's filter does, is to be
+/// known before any package is unpacked.
+fn probe_modes(root: BorrowedFd<'_>) -> Result<(), MountError> {
+    const NAME: &CStr = c".modes";
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o600));
+    let file = file.step("make a file in the root")?;
+    let set = rustix::fs::fchmod(&file, Mode::from_raw_mode(0o4755));
+    rustix::fs::unlinkat(root, NAME, rustix::fs::AtFlags::empty()).step("remove a file from the root")?;
+    match set {
+        Err(Errno::PERM) => Err(Errno::PERM).step(FORBIDDEN_MODES),
+        set => set.step("set the mode of a file in the root"),
+    }
+}
+
+/// What is said where a filter is in the way, before "Operation not permitted".
+const FORBIDDEN_MODES: &str = "give files set-user-id modes, which a system-call filter around this process forbids; in \
+                               Nix, write `filter-syscalls = false` into nix.conf of the machine that builds";
 
 /// Mounts `tree` on the new directory `place`.
 pub(super) fn attach(tree: BorrowedFd<'_>, place: &CStr) -> Result<(), MountError> {

@@ -22,6 +22,7 @@ mod reproduce;
 mod shared;
 mod show;
 mod stability;
+mod step;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarball;

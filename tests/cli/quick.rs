@@ -17,25 +17,13 @@ use build_images::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::project::{Project, Run};
-use crate::support::deb::{Compression, Deb};
 use crate::support::repository::Served;
-use crate::support::require;
+use crate::support::{require, small};
 
 /// A locked project and what it was locked from.
 pub type Quick = (Project, Served);
 /// Names and hashes of a result's files.
 pub type Hashes = Vec<(String, Sha256)>;
-
-/// Programs that dpkg wants to be there, whether it starts them or not.
-const WANTED: [&str; 7] = [
-    "/usr/bin/diff",
-    "/usr/bin/dpkg-deb",
-    "/usr/bin/dpkg-split",
-    "/usr/bin/rm",
-    "/usr/bin/tar",
-    "/usr/sbin/ldconfig",
-    "/usr/sbin/start-stop-daemon",
-];
 
 /// A locked project with the images `bare` (one layer) and `app` (another one on it), and what it was locked from; nothing
 /// where that cannot be built.
@@ -52,7 +40,7 @@ fn locked(count: u32) -> Option<Quick> {
     if !require("a range of subordinate ids", IdRange::discover().is_ok()) {
         return None;
     }
-    let packages = packages(count);
+    let packages = small::packages(count);
     if !require("this host's own dpkg and shell", packages.is_some()) {
         return None;
     }
@@ -60,71 +48,6 @@ fn locked(count: u32) -> Option<Quick> {
     let served = project.serve(packages?, 48);
     project.run(&served, &["lock"]).code(0);
     Some((project, served))
-}
-
-/// Text that looks like a program's: compressible, but not to nothing.
-fn text(seed: &str, lines: usize) -> String {
-    (0..lines).map(|line| format!("{seed} {line} {}\n", Sha256::of(format!("{seed}{line}")))).collect()
-}
-
-fn packages(count: u32) -> Option<Vec<Deb>> {
-    let deb = |name: &str| Deb::new(name, "1").field("Priority", "optional").compression(Compression::Zstd);
-    let script = |name: &str, script: &str| {
-        let count = if script == "postinst" && matches!(name, "app" | "extra") { count } else { 0 };
-        format!(
-            "#!/bin/sh\nset -e\necho \"{script} $1\" >>/var/lib/{name}\necho {name}: {script}\n\
-             i=0\nwhile [ $i -lt {count} ]; do i=$((i+1)); done\n"
-        )
-    };
-    let mut base = deb("base-files").field("Essential", "yes");
-    for name in ["bin", "lib", "lib64", "sbin"] {
-        base = base.link(&format!("/{name}"), &format!("usr/{name}"));
-    }
-    for name in ["dev", "proc", "sys", "tmp", "run", "usr/lib64", "var/lib", "var/log"] {
-        base = base.directory(&format!("/{name}"), 0o755, (0, 0));
-    }
-    base = base
-        .file("/etc/debian_version", "13.1\n")
-        .file("/usr/lib/os-release", "ID=debian\n")
-        .link("/etc/os-release", "../usr/lib/os-release")
-        .file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
-        .file("/etc/group", "root:x:0:\n")
-        .file_with("/etc/shadow", "root:*:20000:0:99999:7:::\n", 0o640, (0, 0))
-        .file_with("/etc/gshadow", "root:*::\n", 0o640, (0, 0))
-        .file("/usr/share/zoneinfo/Etc/UTC", "TZif2")
-        .link("/usr/sbin/init", "/usr/bin/dash");
-    let mut dpkg = deb("dpkg").field("Essential", "yes");
-    for path in ["/usr/bin/dpkg", "/bin/dash"] {
-        let name = path.rsplit('/').next()?;
-        dpkg = dpkg.file_with(&format!("/usr/bin/{name}"), fs::read(path).ok()?, 0o755, (0, 0));
-        let output = Command::new("ldd").arg(path).output().ok().filter(|output| output.status.success())?;
-        for line in String::from_utf8(output.stdout).ok()?.lines() {
-            let Some(library) = line.split_whitespace().find(|word| word.starts_with('/')) else { continue };
-            let name = library.rsplit('/').next()?;
-            let directory = if name.starts_with("ld-") { "lib64" } else { "lib/x86_64-linux-gnu" };
-            let bytes = fs::read(library).ok()?;
-            dpkg = dpkg.file_with(&format!("/usr/{directory}/{name}"), bytes, 0o755, (0, 0));
-        }
-    }
-    dpkg = dpkg.link("/usr/bin/sh", "dash");
-    for path in WANTED {
-        dpkg = dpkg.link(path, "/usr/bin/dash");
-    }
-    let scripted = |name: &str| {
-        deb(name)
-            .script("preinst", &script(name, "preinst"))
-            .script("postinst", &script(name, "postinst"))
-            .file(&format!("/usr/share/{name}/text"), text(name, 2000))
-            .conffile(&format!("/etc/{name}.conf"), format!("{name}\n"))
-    };
-    Some(vec![
-        base,
-        dpkg,
-        scripted("tool"),
-        scripted("extra"),
-        scripted("engine").control_file("triggers", "interest /usr/share/app\n"),
-        scripted("app").field("Depends", "engine"),
-    ])
 }
 
 /// A place for builds of the quick project: its own store, results and scratch directory.

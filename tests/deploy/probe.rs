@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use build_images::deploy::scripts::rules;
+use build_images::model::offer::Ready;
 use build_images::model::probe::{Answer, Body, Health, Probe, Service, Setup, Starting};
 
 fn service(setup: bool) -> Service {
@@ -27,7 +28,11 @@ fn service(setup: bool) -> Service {
             path: "/info".to_owned(),
             status: vec![200],
             body: Body::Contains("\"Completed\":false".to_owned()),
+            private: Vec::new(),
         }),
+        ready: Ready { path: "/ready".to_owned(), status: Some(200) },
+        login: None,
+        rate: 0,
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The commands that `--help` lists.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "build",
     "site",
     "check",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 15] = [
     "verify",
     "vendor",
     "gc",
+    "step",
     "schema",
     "completions",
     "man",

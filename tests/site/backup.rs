@@ -192,7 +192,7 @@ fn an_image_may_have_state_in_several_places() {
     let mut project = project();
     let path = TreePath::new("/var/lib/other").unwrap();
     let [owner, group] = ["root"; 2].map(str::to_owned);
-    let state = State { path: path.clone(), owner, group, mode: 0o755, backup: true };
+    let state = State { path: path.clone(), owner, group, mode: 0o755, backup: true, migrates: None };
     project.recipes.get_mut("qbittorrent").unwrap().state.push(state);
     let source = "/srv/a/b c/deep".replace(' ', "_");
     let mount = Mount {

@@ -29,6 +29,7 @@ pub mod jellyfin;
 pub mod keys;
 pub mod repository;
 pub mod server;
+pub mod small;
 pub mod traefik;
 
 /// Whether a test can run that needs `what`. Says so when it cannot, and fails when every test has to run.

@@ -50,6 +50,7 @@ pub struct Request {
 pub struct Server {
     address: SocketAddr,
     state: Arc<State>,
+    socket: TcpListener,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -84,11 +85,17 @@ impl Set<'_> {
 impl Server {
     /// Serves `files`, by path without the first slash.
     pub fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1", files)
+    }
+
+    /// As [`start`](Self::start), on another address of a network that the test made.
+    pub fn start_at(address: &str, files: BTreeMap<String, Vec<u8>>) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let files = files.into_iter().map(|(path, bytes)| (path, Arc::new(bytes))).collect();
         let state = Arc::new(State { files: Mutex::new(files), ..State::default() });
         let shared = Arc::clone(&state);
+        let socket = listener.try_clone().unwrap();
         let listener = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if shared.stop.load(Ordering::SeqCst) {
@@ -109,7 +116,7 @@ impl Server {
                 });
             }
         });
-        Self { address, state, listener: Some(listener) }
+        Self { address, state, socket, listener: Some(listener) }
     }
 
     /// `http://127.0.0.1:PORT/`.
@@ -168,8 +175,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::SeqCst);
-        // Wakes the listener, which then sees that it has to stop.
-        drop(TcpStream::connect(self.address));
+        // Wakes the listener, which then sees that it has to stop. It may be in another network than this thread.
+        _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         if let Some(listener) = self.listener.take() {
             _ = listener.join();
         }

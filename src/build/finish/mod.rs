@@ -6,9 +6,12 @@
 mod check;
 mod traces;
 
+use std::io;
+
 use super::contents::NewContents;
 use super::place;
 use super::units::{Units, preset};
+use crate::digest::Sha256;
 use crate::tree::{Contents, Kind, Node, Tree, TreePath};
 
 pub use check::{FinishError, FinishProblem, check};
@@ -87,6 +90,31 @@ pub fn foresee(tree: &Tree, epoch: i64) -> Tree {
     let clamped = |node: &Node| Node { mtime: node.mtime.clamp(0, epoch), ..node.clone() };
     let entries = tree.iter().filter(|(path, _)| kept(path));
     entries.map(|(path, node)| (path.clone(), clamped(node))).collect()
+}
+
+/// Where scripts put the machine's id.
+const MACHINE_IDS: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
+
+/// The tree of a layer without what differs from one build of it to the next: files that [`normalise`] removes are empty, the
+/// machine's id is a fixed one. All of them are still there, as scripts of a layer above would find them.
+///
+/// # Errors
+/// When the dpkg database cannot be read.
+pub fn settle(tree: &Tree, contents: &mut NewContents<'_>) -> io::Result<Tree> {
+    let mut kept = tree.clone();
+    traces::remove(&mut kept, contents)?;
+    let nothing = contents.add(Vec::new());
+    let id = contents.add(format!("{}\n", &Sha256::of("build-images").to_string()[..32]));
+    let mut settled = tree.clone();
+    for (path, node) in &mut settled {
+        let Some(content) = node.content().filter(|content| content.size > 0) else { continue };
+        let is_id = MACHINE_IDS.iter().any(|id| path.as_bytes() == id.as_bytes());
+        let stays = kept.get(path).and_then(Node::content) == Some(content);
+        if is_id || !stays {
+            node.kind = Kind::File { content: if is_id { id } else { nothing } };
+        }
+    }
+    Ok(settled)
 }
 
 struct Finisher<'a, 'b> {

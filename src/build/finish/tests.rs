@@ -224,3 +224,45 @@ fn everything_that_proxmox_does_not_take_is_told() {
       unit `sys-kernel-debug.mount` fails in an unprivileged container: add it to `mask` under `[units]` of the base recipe
     ");
 }
+
+#[test]
+fn a_settled_layer_has_every_file_and_nothing_of_its_own_build() {
+    let (tree, below) = built();
+    let mut contents = NewContents::over(&below);
+    let settled = settle(&tree, &mut contents).unwrap();
+    assert!(settled.keys().eq(tree.keys()));
+    let changed: Vec<_> = tree.iter().filter(|(path, node)| settled[*path] != **node).collect();
+    let mut shown = String::new();
+    for (path, _) in &changed {
+        let bytes = contents.read(settled[*path].content().unwrap()).unwrap();
+        shown += &format!("{path}: {:?}\n", String::from_utf8(bytes).unwrap());
+    }
+    insta::assert_snapshot!(shown, @r#"
+    /dev/null: ""
+    /etc/machine-id: "94993451be7e34abf542db2f20c591ba\n"
+    /etc/passwd-: ""
+    /etc/shadow-: ""
+    /etc/ssh/ssh_host_ed25519_key: ""
+    /etc/ssh/ssh_host_ed25519_key.pub: ""
+    /run/left/behind: ""
+    /run/shipped/left: ""
+    /tmp/x: ""
+    /var/backups/x: ""
+    /var/cache/apt/archives/a.deb: ""
+    /var/cache/apt/pkgcache.bin: ""
+    /var/cache/debconf/config.dat-old: ""
+    /var/cache/ldconfig/aux-cache: ""
+    /var/lib/apt/lists/lock: ""
+    /var/lib/dbus/machine-id: "94993451be7e34abf542db2f20c591ba\n"
+    /var/lib/dpkg/status-old: ""
+    /var/lib/systemd/random-seed: ""
+    /var/log/app/x.log: ""
+    /var/log/dpkg.log: ""
+    /var/log/wtmp: ""
+    /var/tmp/x: ""
+    "#);
+    // Nothing is left to settle, and finishing makes the same of both.
+    assert_eq!(settle(&settled, &mut contents).unwrap(), settled);
+    let finished = normalise(tree, &mut contents, &settings()).unwrap();
+    assert_eq!(normalise(settled, &mut contents, &settings()).unwrap(), finished);
+}

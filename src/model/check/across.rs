@@ -10,8 +10,18 @@ use crate::model::diagnostics::Diagnostics;
 use crate::model::source::Place;
 use crate::model::words;
 
+/// How much of a project there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Some images and their recipes. The site may name archives and tarballs of others.
+    Part,
+}
+
 /// Checks what no two images, and no two recipes, may share, and names that lead nowhere.
 pub fn check(
+    extent: Extent,
     site: &SiteDraft,
     recipes: &BTreeMap<String, RecipeDraft>,
     images: &[ImageDraft],
@@ -20,7 +30,7 @@ pub fn check(
     shared(images, problems);
     state(images, problems);
     super::owners::agree(images, problems);
-    archives(site, recipes, problems);
+    archives(extent, site, recipes, problems);
     ids(recipes, images, problems);
 }
 
@@ -105,7 +115,12 @@ fn state(images: &[ImageDraft], problems: &mut Diagnostics) {
 }
 
 /// Names of archives and tarballs, which the lock and mirrors go by, and what the site says of them.
-fn archives(site: &SiteDraft, recipes: &BTreeMap<String, RecipeDraft>, problems: &mut Diagnostics) {
+fn archives(
+    extent: Extent,
+    site: &SiteDraft,
+    recipes: &BTreeMap<String, RecipeDraft>,
+    problems: &mut Diagnostics,
+) {
     let mut seen: BTreeMap<&str, (&str, &str, &Place)> = BTreeMap::new();
     for (recipe, draft) in recipes {
         let archives = draft.archives.iter().map(|(name, place)| ("archive", name, place));
@@ -132,7 +147,7 @@ fn archives(site: &SiteDraft, recipes: &BTreeMap<String, RecipeDraft>, problems:
     let all: Vec<&str> = seen.keys().copied().collect();
     let named = site.mirrors.iter().map(|entry| (entry, &all));
     for ((name, place), known) in named.chain(site.archives.iter().map(|entry| (entry, &only))) {
-        if known.is_empty() || known.contains(&name.as_str()) {
+        if extent == Extent::Part || known.is_empty() || known.contains(&name.as_str()) {
             continue;
         }
         let problem = problems.error(place, format!("no recipe has an archive `{name}`"));
