@@ -64,6 +64,7 @@ const UPDATES: usize = 2;
 
 /// Each update that the archives hold since the last point release changes at most the packages' compressed bytes and 2 %
 /// of the image.
+#[expect(clippy::print_stdout, reason = "the measured figures")]
 pub fn of_updates(place: &Place) {
     let project = place.project("updates");
     let run = |arguments: &[&str]| {
