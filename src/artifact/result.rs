@@ -167,7 +167,7 @@ impl ResultDirectory {
         store.write_sealed(&note, &text)
     }
 
-    fn note_path(&self, store: &Store) -> PathBuf {
+    pub(crate) fn note_path(&self, store: &Store) -> PathBuf {
         let name = Sha256::of(self.place().as_os_str().as_encoded_bytes());
         store.root().join(NOTES).join(name.to_string())
     }

