@@ -53,6 +53,6 @@ pub struct Parameters {
 impl Default for Parameters {
     /// Chosen from the curve in docs/compression.md.
     fn default() -> Self {
-        Self { level: 3, window_log: 25, max_frame: 2 << 20, min_frame: 1 << 19 }
+        Self { level: 3, window_log: 25, max_frame: 2 << 20, min_frame: 3 << 18 }
     }
 }

@@ -124,7 +124,8 @@ fn written_by_qbittorrent(container: &Container<'_>) -> String {
         "nsenter --target {process} --mount setpriv --reuid qbittorrent --regid qbittorrent --init-groups sh -c \"{script}\""
     ));
     assert_eq!(said, "959:950 2775\n959:950 664\n");
-    format!("{DOWNLOADS}/complete/movies/film/film.mkv")
+    // There, what is complete is what is mounted.
+    format!("{DOWNLOADS}/movies/film/film.mkv")
 }
 
 /// Directories, names, scripts, and the way that what the proxy sends takes.
