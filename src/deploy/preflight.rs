@@ -6,6 +6,7 @@ use super::facts::{Facts, Guest, Path, ROOT};
 use super::steps::marker;
 use super::target::{Source, Target};
 use crate::apt::version;
+use crate::model::image::Owner as DirectoryOwner;
 
 /// Seconds that the clocks may differ without a word, and without an error.
 const CLOCK: (i64, i64) = (60, 3600);
@@ -301,18 +302,25 @@ fn address(target: &Target, facts: &Facts, add: &mut impl FnMut(Finding)) {
 /// A directory that is mounted is there and belongs to whom the application needs.
 fn directory(target: &Target, source: &Source, facts: &Facts, add: &mut impl FnMut(Finding)) {
     let make = match source.owner {
-        Some((uid, gid, mode)) => format!("install -d -o {uid} -g {gid} -m {mode:04o} {}", source.path),
+        Some(DirectoryOwner { uid, gid, mode }) => {
+            format!("install -d -o {uid} -g {gid} -m {mode:04o} {}", source.path)
+        }
         None => format!("install -d {}", source.path),
     };
     match (facts.paths.get(&source.path), source.owner) {
-        (Some(Path::Directory(uid, gid, mode)), Some((owner, group, bits))) => {
+        (
+            Some(Path::Directory(uid, gid, mode)),
+            Some(DirectoryOwner { uid: owner, gid: group, mode: bits }),
+        ) => {
             if (*uid, *gid) != (owner, group) {
                 let text = format!(
                     "{} belongs to {uid}:{gid}; {} in the container needs {owner}:{group}",
                     source.path, source.target
                 );
-                add(Finding::new(Some(target), text)
-                    .help(format!("on the node: chown {owner}:{group} {}", source.path)));
+                let finding = Finding::new(Some(target), text)
+                    .help(format!("on the node: chown {owner}:{group} {}", source.path));
+                // What is only read may be somebody else's, as long as all may read it.
+                add(if source.read_only { finding.warning() } else { finding });
             } else if mode & bits != bits {
                 let text = format!("{} has mode {mode:04o}, expected {bits:04o}", source.path);
                 add(Finding::new(Some(target), text)
@@ -364,7 +372,7 @@ fn takeover(target: &Target, guest: &Guest, running: bool) -> Vec<String> {
     for state in &target.states {
         let owner =
             target.sources.iter().find(|source| source.path == state.source).and_then(|source| source.owner);
-        let Some((uid, gid, mode)) = owner else { continue };
+        let Some(DirectoryOwner { uid, gid, mode }) = owner else { continue };
         match guest.mounted(&state.target) {
             Some(source) if source == state.source => {
                 lines.push(format!("# {} is mounted from {source} already and stays", state.target));

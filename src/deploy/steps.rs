@@ -253,9 +253,9 @@ impl Change<'_> {
                 "-m",
                 "0600",
                 "-o",
-                &owner.0.to_string(),
+                &owner.uid.to_string(),
                 "-g",
-                &owner.1.to_string(),
+                &owner.gid.to_string(),
                 &from,
                 &directory,
             ]));

@@ -6,15 +6,10 @@ use std::path::PathBuf;
 use crate::archive::FrameInfo;
 use crate::artifact::Manifest;
 use crate::digest::Sha256;
-use crate::model::accounts;
-use crate::model::image::{Address, NeededSpace};
+use crate::model::image::{Address, NeededSpace, Owner};
 use crate::model::probe::Service;
 use crate::model::recipe::{Recipe, Secret};
 use crate::model::{Image, Project};
-use crate::tree::TreePath;
-
-/// Ids of an unprivileged container as the node sees them.
-pub const SHIFT: u32 = 100_000;
 
 /// Everything that a deployment has to know of one image.
 #[derive(Debug, Clone)]
@@ -62,8 +57,10 @@ pub struct Source {
     pub path: String,
     /// Where the container sees it.
     pub target: String,
-    /// Owner, group and permission bits on the node, where the recipes say.
-    pub owner: Option<(u32, u32, u32)>,
+    /// Owner, group and permission bits on the node, as `storage.sh` gives them.
+    pub owner: Option<Owner>,
+    /// Whether the container can only read it.
+    pub read_only: bool,
 }
 
 /// State of the image.
@@ -111,6 +108,9 @@ impl Target {
             let packages = artifact.iter().flat_map(|(manifest, _)| &manifest.packages);
             packages.into_iter().find(|found| found.name == package).map(|found| found.version.clone())
         };
+        // Of all images: one may mount what lies in another's directory.
+        let all: Vec<_> = project.images.keys().cloned().collect();
+        let directories = crate::site::directories(project, &all);
         let (mut sources, mut states) = (Vec::new(), Vec::new());
         for mount in &image.mounts {
             let state = mount.state.as_ref().and_then(|path| {
@@ -130,7 +130,11 @@ impl Target {
             sources.push(Source {
                 path: mount.source.clone(),
                 target: mount.target.to_string(),
-                owner: owner(&recipes, &mount.target).or_else(|| owner_above(project, &mount.source)),
+                owner: directories
+                    .iter()
+                    .find(|known| known.path == mount.source)
+                    .and_then(|known| known.owner),
+                read_only: mount.read_only,
             });
         }
         let container = &image.container;
@@ -175,39 +179,4 @@ impl Target {
     pub fn secrets_directory(&self) -> String {
         format!("/run/build-images/{}", self.vmid)
     }
-}
-
-/// Who owns a directory of the node that another image mounts, or that lies in one: Jellyfin reads what qBittorrent puts
-/// into a part of its downloads. The nearest one counts.
-fn owner_above(project: &Project, source: &str) -> Option<(u32, u32, u32)> {
-    let above =
-        |other: &str| source.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let mut found = Vec::new();
-    for image in project.images.values() {
-        let recipes: Vec<_> = image.recipes.iter().filter_map(|name| project.recipes.get(name)).collect();
-        for mount in image.mounts.iter().filter(|mount| above(&mount.source)) {
-            found.extend(owner(&recipes, &mount.target).map(|owner| (mount.source.len(), owner)));
-        }
-    }
-    found.into_iter().max_by_key(|(length, _)| *length).map(|(_, owner)| owner)
-}
-
-/// Who owns the directory that is mounted at `target`, as the recipes have it: state, or a directory that they make.
-fn owner(recipes: &[&Recipe], target: &TreePath) -> Option<(u32, u32, u32)> {
-    let states = recipes.iter().flat_map(|recipe| &recipe.state);
-    let states = states.map(|state| (&state.path, &state.owner, &state.group, state.mode));
-    let made = recipes.iter().flat_map(|recipe| &recipe.directories);
-    let made = made.map(|made| (&made.path, &made.owner, &made.group, made.mode));
-    let (_, owner, group, mode) = states.chain(made).find(|(path, ..)| *path == target)?;
-    let users = recipes.iter().flat_map(|recipe| &recipe.users);
-    let user = users
-        .map(|user| (user.name.as_str(), user.uid))
-        .chain(accounts::USERS.map(|(name, uid, _)| (name, uid)));
-    let groups = recipes.iter().flat_map(|recipe| &recipe.groups);
-    let same = recipes.iter().flat_map(|recipe| &recipe.users).map(|user| (user.name.as_str(), user.uid));
-    let groups = groups.map(|group| (group.name.as_str(), group.gid)).chain(accounts::GROUPS).chain(same);
-    let find = |mut all: Box<dyn Iterator<Item = (&str, u32)> + '_>, name: &str| {
-        all.find(|(found, _)| *found == name).map(|(_, id)| SHIFT + id)
-    };
-    Some((find(Box::new(user), owner)?, find(Box::new(groups), group)?, mode))
 }

@@ -106,6 +106,8 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     let help: Vec<_> =
         run.err.lines().filter_map(|line| line.strip_prefix("  = help: on the node: ")).collect();
     assert!(help.len() >= 4 && help.iter().all(|line| line.starts_with("install -d ")), "{}", run.err);
+    // The owners are those of `storage.sh`, also of what no recipe makes.
+    assert!(help.contains(&"install -d -o 100000 -g 100950 -m 2775 /srv/media/movies"), "{}", run.err);
     for line in help {
         node.run(line);
     }
