@@ -48,7 +48,8 @@ fn two_builds_of_one_image_make_each_layer_once() {
         one.signal(Signal::CONT);
         let (one, two) = (one.end().code(0), two.end().code(0));
         assert!(one.out.contains("app    built, 2 layers"), "{}", one.out);
-        let shared = if same_place { "app    nothing changed" } else { "app    built, 0 of 5 frames new" };
+        let shared = if same_place { "app    nothing changed" } else { "app    built, 0 of " };
+        // How many frames there are depends on their size, and on how what is in them compresses.
         assert!(two.out.contains(shared), "{}", two.out);
         assert_eq!(one.err.matches("configuring").count(), 3, "{}", one.err);
         assert_eq!(two.err.matches("configuring").count(), 0, "{}", two.err);
