@@ -185,7 +185,7 @@ watch() {
 }
 
 # timed COMMAND…: runs a command (a function that begins with "${prefix[@]}") and sets `figures`: wall s, processor s,
-# largest process, most anonymous, most shared, most of the program itself (all in KiB).
+# largest process, most anonymous, most shared, most of the program itself (all in KiB). Fails when the command does.
 # shellcheck disable=SC2034  # not every bench uses it
 figures=''
 timed() {
@@ -196,12 +196,12 @@ timed() {
     [ -z "$group" ] || echo "$BASHPID" >"$group/cgroup.procs"
     prefix=(/usr/bin/time -o "$work/times" -f '%U %S %M')
     begin=$EPOCHREALTIME
-    "$@"
+    "$@" || exit
     echo "$begin $EPOCHREALTIME" >"$work/clock"
   ) &
   pid=$!
   watch "$pid"
-  wait "$pid"
+  wait "$pid" || return
   wall=$(awk '{ printf "%.3f", $2 - $1 }' "$work/clock")
   times=$(awk '{ print $1 + $2, $3 }' "$work/times")
   # shellcheck disable=SC2034

@@ -10,7 +10,7 @@ use super::args::{DeployArguments, StateChoice};
 use super::run::{print, report};
 use super::show::print_json;
 use super::table::{bytes, table};
-use crate::commands::{self, CommandError, DeployDone, DeployOptions, Deployment, Session};
+use crate::commands::{self, CommandError, DeployDone, DeployOptions, Deployment, ProxyAnswer, Session};
 use crate::deploy::secrets::Source;
 use crate::deploy::{Finding, StatePolicy};
 
@@ -152,14 +152,23 @@ fn note(deployment: &Deployment, dry_run: bool) -> String {
     for warning in &changed.warnings {
         let _ = writeln!(text, "{image}: {warning}");
     }
-    match &changed.proxy {
-        Some(status) => {
-            let _ = writeln!(text, "{image}: the proxy answers for it: {status}");
+    let file = "result/site/traefik/build-images.yml";
+    let _ = match &changed.proxy {
+        Some(ProxyAnswer { works: true, scheme, .. }) => {
+            writeln!(text, "{image}: it works through the proxy, over {scheme}")
         }
-        None => {
-            let _ = writeln!(text, "{image}: the proxy does not answer for it yet");
+        Some(ProxyAnswer { status: 404, .. }) => {
+            writeln!(text, "{image}: the proxy does not know its name; its file provider needs {file}")
         }
-    }
+        Some(ProxyAnswer { status: status @ 502..=504, .. }) => writeln!(
+            text,
+            "{image}: it works, but the proxy does not reach it (status {status}); compare {file} with what it has"
+        ),
+        Some(ProxyAnswer { status, scheme, .. }) => {
+            writeln!(text, "{image}: it works, but through the proxy it answers {status} over {scheme}")
+        }
+        None => writeln!(text, "{image}: the proxy does not answer yet"),
+    };
     if changed.before.is_some() && changed.what == crate::deploy::What::Upgrade {
         let _ = writeln!(text, "{image}: to go back: build-images deploy --rollback {image}");
     }

@@ -90,12 +90,23 @@ pub struct Changed {
     pub needs_setup: bool,
     /// Whether state of before was put back.
     pub state_put_back: bool,
-    /// What the proxy answers.
-    pub proxy: Option<String>,
+    /// What the proxy answers for its name; nothing when it is silent.
+    pub proxy: Option<ProxyAnswer>,
     /// Passwords that were made, by the secret's name. They are kept nowhere.
     pub passwords: BTreeMap<String, String>,
     /// What deserves a look.
     pub warnings: Vec<String>,
+}
+
+/// What the proxy answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyAnswer {
+    /// `https`, or `http` where the node has no Perl module for the other.
+    pub scheme: String,
+    /// The status.
+    pub status: u16,
+    /// Whether it is one that the application gives when it works.
+    pub works: bool,
 }
 
 fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -383,7 +394,10 @@ fn change_one(
             return Err(CommandError::Failed(format!("{}: {error}{note}", target.image)));
         }
     };
-    let proxy = runner.through_proxy(target).map(|(status, scheme)| format!("{scheme} {status}"));
+    let works =
+        |status| target.services.first().is_some_and(|service| service.probe.status.contains(&status));
+    let proxy = runner.through_proxy(target);
+    let proxy = proxy.map(|(status, scheme)| ProxyAnswer { scheme, status, works: works(status) });
     let changed = Changed {
         what: planned.what,
         archive: planned.new.sha256,

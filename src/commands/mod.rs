@@ -25,7 +25,7 @@ mod why;
 
 pub use artifact_diff::{ArtifactDiff, FileChange};
 pub use build::{Built, Done, Outcome, build};
-pub use deploy::{Changed, DeployDone, DeployOptions, Deployment, deploy};
+pub use deploy::{Changed, DeployDone, DeployOptions, Deployment, ProxyAnswer, deploy};
 pub use diff::{Diff, LockDiff, PackageChange, SuiteChange, TarballChange, diff, diff_locks};
 pub use error::CommandError;
 pub use gc::{Dropped, Swept, gc};

@@ -25,6 +25,7 @@ mod shell;
 pub mod ssh;
 pub mod steps;
 pub mod target;
+pub mod transaction;
 pub mod upload;
 
 pub use facts::Facts;

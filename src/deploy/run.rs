@@ -16,6 +16,8 @@ const PROXY: &str = include_str!("node/proxy.pl");
 const TRIES: u32 = 7;
 /// Time before the first of these.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Seconds in which a proxy finds out that what is behind it works again: more than two of the site's health checks.
+const PROXY_PATIENCE: u32 = 12;
 /// Lines of what a failed step said that are kept.
 const SAID: usize = 12;
 
@@ -329,10 +331,11 @@ impl Runner<'_> {
         }
     }
 
-    /// What the proxy answers for the image's name; nothing when it does not.
+    /// What the proxy answers for the image's name, over http or https; nothing when it does not answer.
     pub fn through_proxy(&self, target: &Target) -> Option<(u16, String)> {
         let path = target.services.first()?.probe.path.clone();
-        let words = ["perl", "-e", PROXY, "--", &target.proxy.to_string(), &target.domain, &path];
+        let (proxy, patience) = (target.proxy.to_string(), PROXY_PATIENCE.to_string());
+        let words = ["perl", "-e", PROXY, "--", &proxy, &target.domain, &path, &patience];
         let script = super::shell::command(words);
         let text = self.ssh.ask("asking the proxy", &script, self.cancel).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("@ proxy "))?;

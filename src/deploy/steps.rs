@@ -4,12 +4,11 @@
 //! The node's own runner (`node/run.sh`) takes them, and notes each on disk before and after it. Steps back can be
 //! taken any number of times, and any of them may have been cut off before: each looks at what is there.
 
-use std::fmt::Write as _;
-
 use super::facts::{Deployed, Facts};
 use super::scripts::rules;
 use super::shell::{command, quote};
 use super::target::{StateDirectory, Target};
+use super::transaction::{Step, Transaction};
 use crate::model::recipe::SecretUse;
 
 const RUN: &str = include_str!("node/run.sh");
@@ -17,19 +16,6 @@ const PROBE: &str = include_str!("node/probe.pl");
 
 /// Seconds that a container has to shut down before it is stopped.
 const SHUTDOWN: &str = "180";
-
-/// One step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// Its name in the node's notes.
-    pub name: &'static str,
-    /// The shell lines.
-    pub lines: Vec<String>,
-    /// Of a step back: it is taken when this step forward was begun.
-    pub after: Option<&'static str>,
-    /// Of a step back: it is taken only when this step forward was done.
-    pub only_if_done: Option<&'static str>,
-}
 
 /// What is to be on the node afterwards, and before.
 #[derive(Debug, Clone)]
@@ -58,19 +44,6 @@ pub struct Change<'a> {
     pub history: Vec<Deployed>,
     /// How many earlier archives are kept.
     pub keep: usize,
-}
-
-/// Everything that is done on the node for one image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transaction {
-    /// In order.
-    pub forward: Vec<Step>,
-    /// In order.
-    pub back: Vec<Step>,
-    /// What is done when all of `forward` is.
-    pub commit: Vec<String>,
-    /// Files that the steps read.
-    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// The marker in the description by which a container is known to be ours.
@@ -361,48 +334,6 @@ fn put_back(state: &StateDirectory, id: &str) -> Vec<String> {
         format!("cp -a --reflink=auto {copy}/. {source}/"),
         format!("sync -f {source}"),
     ]
-}
-
-impl Transaction {
-    /// What is sent to the node: for each file a line with its length and path, and its bytes.
-    pub fn payload(&self, secrets: &[(String, Vec<u8>)]) -> Vec<u8> {
-        let mut files = Vec::new();
-        for (name, bytes) in &self.files {
-            files.push((format!("transaction.new/{name}"), bytes.clone()));
-        }
-        for (directory, steps) in [("forward", &self.forward), ("back", &self.back)] {
-            for (number, step) in (10..).zip(steps) {
-                files.push((
-                    format!("transaction.new/{directory}/{number}-{}", step.name),
-                    step.text().into_bytes(),
-                ));
-            }
-        }
-        files.push(("transaction.new/commit".to_owned(), (self.commit.join("\n") + "\n").into_bytes()));
-        files.extend(secrets.iter().cloned());
-        let mut payload = Vec::new();
-        for (path, bytes) in files {
-            payload.extend_from_slice(format!("{} {path}\n", bytes.len()).as_bytes());
-            payload.extend_from_slice(&bytes);
-        }
-        payload.extend_from_slice(b"end end\n");
-        payload
-    }
-}
-
-impl Step {
-    /// The file that the node runs.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        if let Some(after) = self.after {
-            let _ = writeln!(text, "# after: {after}");
-            let _ = writeln!(text, "# only if done: {}", self.only_if_done.unwrap_or_default());
-        }
-        for line in &self.lines {
-            let _ = writeln!(text, "{line}");
-        }
-        text
-    }
 }
 
 /// Whether the facts know a copy of each state of `target` for the archive `id`.

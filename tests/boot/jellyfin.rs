@@ -15,8 +15,9 @@ use crate::pct::Config;
 use crate::support::jellyfin::OLD;
 use crate::support::keys::Key;
 use crate::support::repository::Served;
+use crate::support::shipped;
 use crate::web::{Request, send};
-use crate::world::{World, expect_success, facts, read};
+use crate::world::{World, expect_success, facts};
 use crate::{application, archive_in};
 
 /// Its user and its own group as the node sees them.
@@ -25,10 +26,6 @@ pub const USER: u32 = 100_956;
 pub const STATE: &str = "/var/lib/jellyfin";
 /// Where finished downloads are mounted.
 pub const DOWNLOADS: &str = "/media/downloads";
-
-/// The archive's real fingerprint and URI, which a key made here and a place where nobody listens stand in for.
-const FINGERPRINT: &str = "4918AABC486CA052358D778D49023CD01DE21A7B";
-const RECORD: &str = "https://repo.jellyfin.org/debian/";
 
 /// A copy of this project whose Jellyfin recipe trusts a key of this run. Everything else of the recipe is as shipped.
 pub struct Project {
@@ -63,21 +60,8 @@ impl Project {
             fs::remove_dir_all(&directory).unwrap();
         }
         let project = Self { directory, key: Key::generate(), _turn: turn };
-        for part in ["recipes", "images"] {
-            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
-            for entry in walkdir::WalkDir::new(&from) {
-                let entry = entry.unwrap();
-                let to = project.path(part).join(entry.path().strip_prefix(&from).unwrap());
-                match entry.file_type().is_dir() {
-                    true => fs::create_dir_all(to).unwrap(),
-                    false => fs::write(to, fs::read(entry.path()).unwrap()).unwrap(),
-                }
-            }
-        }
-        project.change("recipes/jellyfin/recipe.toml", FINGERPRINT, &project.key.fingerprint());
-        project.change("recipes/jellyfin/recipe.toml", RECORD, "http://127.0.0.1:1/jellyfin/");
-        fs::write(project.path("recipes/jellyfin/keys/jellyfin-team.asc"), project.key.certificate())
-            .unwrap();
+        shipped::project(&project.directory);
+        shipped::jellyfin_signed_by(&project.directory, &project.key);
         project
     }
 
@@ -87,10 +71,7 @@ impl Project {
 
     /// Replaces a text of a file, which has to be there.
     pub fn change(&self, file: &str, old: &str, new: &str) {
-        let path = self.path(file);
-        let text = read(&path);
-        assert!(text.contains(old), "no `{old}` in {file}");
-        fs::write(path, text.replace(old, new)).unwrap();
+        shipped::change(&self.directory, file, old, new);
     }
 
     /// Runs the program, with `served` for the archive. It shares its store with the other tests of this binary.

@@ -106,8 +106,9 @@ fn the_units_of_packages_that_are_not_installed() {
 fn the_units_of_packages_without_systemctl() {
     let Some(mut world) = world() else { return };
     world.remove("/usr/bin/systemctl");
-    for unit in with_install(&world, "usr/lib/systemd/system") {
-        lifecycle(&mut world, &["--system"], &unit);
+    // All of them with systemctl, above; here every third.
+    for unit in with_install(&world, "usr/lib/systemd/system").iter().step_by(3) {
+        lifecycle(&mut world, &["--system"], unit);
     }
     println!("{} done; declined: {:#?}", world.done, world.declined);
     assert!(world.done > world.declined.len() * 10);

@@ -115,7 +115,7 @@ impl Built {
         let quick = quick()?;
         let corner = Corner::new();
         for part in ["images", "recipes"] {
-            crate::real::copy(&quick.0.path(part), &corner.path("project").join(part));
+            crate::support::shipped::copy(&quick.0.path(part), &corner.path("project").join(part));
         }
         // Made here too, so that the store has the indices.
         fs::remove_file(corner.path("project/images/images.lock")).unwrap();

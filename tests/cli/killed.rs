@@ -53,8 +53,8 @@ fn reference(quick: &Quick) -> (Vec<Stage>, Hashes) {
 /// The project's files, with or without its lock, for runs that may write them.
 fn copy(project: &Project, corner: &Corner, with_lock: bool) -> std::path::PathBuf {
     let root = corner.path("project");
-    crate::real::copy(&project.path("images"), &root.join("images"));
-    crate::real::copy(&project.path("recipes"), &root.join("recipes"));
+    crate::support::shipped::copy(&project.path("images"), &root.join("images"));
+    crate::support::shipped::copy(&project.path("recipes"), &root.join("recipes"));
     if !with_lock {
         fs::remove_file(root.join("images/images.lock")).unwrap();
     }

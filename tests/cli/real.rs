@@ -12,6 +12,7 @@ use build_images::sandbox::IdRange;
 
 use crate::project::{Run, program};
 use crate::support::require;
+use crate::support::shipped::{self, copy};
 use crate::{interrupt, reproduce, stability};
 
 /// Copies of this project's declarations and a store, in a directory of this run.
@@ -36,10 +37,7 @@ impl Place {
     /// A copy of the project in the directory `name`.
     pub fn project(&self, name: &str) -> PathBuf {
         let project = self.path(name);
-        fs::create_dir_all(&project).unwrap();
-        for part in ["recipes", "images"] {
-            copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &project.join(part));
-        }
+        shipped::project(&project);
         // Its packages come from somewhere else than Debian's mirror; see `tests/boot`.
         fs::remove_file(project.join("images/jellyfin.toml")).unwrap();
         project
@@ -66,20 +64,6 @@ impl Place {
 
     fn run(&self, arguments: &[&str]) -> Run {
         Run::of(self.command(arguments).output().unwrap())
-    }
-}
-
-/// Copies a directory; modes are those of new files.
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::write(&to, fs::read(entry.path()).unwrap()).unwrap();
-        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use build_images::apt::deb::Deb;
 use serde_json::Value;
 
 use crate::project::{Run, program};
 use crate::real::Place;
+use crate::support::updates;
 
 /// The frames of an artifact: bytes by hash.
 struct Frames(BTreeMap<String, u64>);
@@ -72,14 +72,7 @@ pub fn of_updates(place: &Place) {
         command.arg("--root").arg(&project).arg("--store").arg(place.path("store")).args(arguments);
         Run::of(command.output().unwrap()).code(0)
     };
-    let packages = || -> BTreeMap<String, String> {
-        let packages = run(&["show", "qbittorrent", "--json"]).json()["packages"].clone();
-        let pair = |package: &Value| {
-            let field = |name: &str| package[name].as_str().unwrap().to_owned();
-            (field("name"), field("sha256"))
-        };
-        packages.as_array().unwrap().iter().map(pair).collect()
-    };
+    let packages = || updates::packages(&run(&["show", "qbittorrent", "--json"]).json());
     let build = || {
         run(&[]);
         Frames::of(&project.join("result/qbittorrent"))
@@ -88,18 +81,7 @@ pub fn of_updates(place: &Place) {
     fs::remove_file(&lock).unwrap();
     run(&["lock"]);
     let newest = packages();
-    // The point release alone; the further suites then move no pin.
-    fs::remove_file(&lock).unwrap();
-    let recipe = project.join("recipes/debian-13/recipe.toml");
-    let text = fs::read_to_string(&recipe).unwrap();
-    let (head, rest) = text.split_once("[archive.debian-security]").unwrap();
-    let (_, rest) = rest.split_once("\n\n").unwrap();
-    let alone = format!("{}{rest}", head.replace(r#", "trixie-updates""#, ""));
-    assert!(alone.contains(r#"suites = ["trixie"]"#), "{alone}");
-    fs::write(&recipe, alone).unwrap();
-    run(&["lock"]);
-    fs::write(&recipe, text).unwrap();
-    run(&["lock"]);
+    updates::lock_the_point_release(&project, || drop(run(&["lock"])));
 
     let (mut had, mut before) = (packages(), build());
     for _ in 0..UPDATES {
@@ -107,9 +89,7 @@ pub fn of_updates(place: &Place) {
         let Some((name, _)) = newest.iter().find(|(name, hash)| had.get(*name) != Some(hash)) else { break };
         run(&["update", name]);
         let (has, after) = (packages(), build());
-        let changed = has.iter().filter(|(name, hash)| had.get(*name) != Some(hash));
-        let own: Vec<u64> =
-            changed.map(|(_, hash)| compressed(&place.path("store/debs").join(hash))).collect();
+        let own = updates::changed(&had, &has, &place.path("store/debs"));
         let (count, bytes) = after.new_since(&before);
         let beyond = bytes.saturating_sub(own.iter().sum());
         println!(
@@ -128,10 +108,4 @@ pub fn of_updates(place: &Place) {
     // What only this needed goes.
     fs::remove_dir_all(&project).unwrap();
     Run::of(place.command(&["gc"]).output().unwrap()).code(0);
-}
-
-/// The bytes of a package's files alone, compressed as in an image.
-fn compressed(deb: &Path) -> u64 {
-    let deb = Deb::open(fs::File::open(deb).unwrap()).unwrap();
-    zstd::encode_all(deb.data().unwrap(), 3).unwrap().len() as u64
 }

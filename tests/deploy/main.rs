@@ -9,6 +9,7 @@ mod adopt;
 mod basic;
 mod faults;
 mod node;
+mod options;
 mod probe;
 mod project;
 mod real;

@@ -187,6 +187,17 @@ impl Node {
         command
     }
 
+    /// A program of this machine that goes on for some time there, ten minutes at most.
+    pub fn long(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.first.to_string(), "--mount", "--net", "--pid", "--"])
+            .args(["timeout", "--kill-after=5", "600"])
+            .arg(program)
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs a script on it; whether that succeeded, and what it printed.
     pub fn try_run(&self, script: &str) -> (bool, String) {
         let output = self.command(script).output().unwrap();

@@ -10,11 +10,10 @@ use crate::project::Run;
 use crate::support::jellyfin::{NEW, OLD};
 use crate::support::keys::Key;
 use crate::support::repository::Served;
+use crate::support::shipped;
+use crate::support::updates::{changed, lock_the_point_release, packages};
 use crate::{prepared, support};
 
-/// The archive's real fingerprint and URI, which a key made here and a place where nobody listens stand in for.
-const FINGERPRINT: &str = "4918AABC486CA052358D778D49023CD01DE21A7B";
-const RECORD: &str = "https://repo.jellyfin.org/debian/";
 const PASSWORD: &str = "hunter-secret-3";
 
 struct Project {
@@ -34,33 +33,21 @@ impl Project {
             fs::remove_dir_all(&root).unwrap();
         }
         let _ = fs::remove_file(place.join("tour.txt"));
-        for part in ["recipes", "images"] {
-            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
-            for entry in walkdir::WalkDir::new(&from) {
-                let entry = entry.unwrap();
-                let to = root.join(part).join(entry.path().strip_prefix(&from).unwrap());
-                match entry.file_type().is_dir() {
-                    true => fs::create_dir_all(to).unwrap(),
-                    false => fs::write(to, fs::read(entry.path()).unwrap()).unwrap(),
-                }
-            }
-        }
+        shipped::project(&root);
         let project = Self { root, key: Key::generate(), _turn: turn };
-        project.change("recipes/jellyfin/recipe.toml", FINGERPRINT, &project.key.fingerprint());
-        project.change("recipes/jellyfin/recipe.toml", RECORD, "http://127.0.0.1:1/jellyfin/");
+        shipped::jellyfin_signed_by(&project.root, &project.key);
         project.change("images/site.toml", "root@192.168.1.3", "root@node.test");
         // Smaller than the node's storage here.
         project.change("images/jellyfin.toml", "64 GiB", "8 GiB");
-        fs::write(project.root.join("recipes/jellyfin/keys/jellyfin-team.asc"), project.key.certificate())
-            .unwrap();
         project
     }
 
     fn change(&self, file: &str, old: &str, new: &str) {
-        let path = self.root.join(file);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(old), "no `{old}` in {file}");
-        fs::write(path, text.replace(old, new)).unwrap();
+        shipped::change(&self.root, file, old, new);
+    }
+
+    fn store(&self) -> PathBuf {
+        self.root.with_file_name("store")
     }
 
     fn output(&self, served: &Served, node: &Node, arguments: &[&str]) -> Output {
@@ -70,6 +57,7 @@ impl Project {
             .args(["--mirror", &format!("jellyfin={}jellyfin/", served.server.uri())])
             .args(arguments)
             .env("BUILD_IMAGES_SSH", node.ssh())
+            .env("BUILD_IMAGES_STORE", self.store())
             .output()
             .unwrap()
     }
@@ -92,15 +80,22 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
         && support::require(
             "debian.common.conf (package lxc-templates)",
             Path::new("/usr/share/lxc/config/debian.common.conf").exists(),
+        )
+        && support::require(
+            "Perl's IO::Socket::SSL (package libio-socket-ssl-perl), which a node has",
+            Command::new("perl")
+                .args(["-MIO::Socket::SSL", "-e1"])
+                .status()
+                .is_ok_and(|status| status.success()),
         );
-    if !ready {
-        return;
-    }
+    let Some(program) = ready.then(support::traefik::program).flatten() else { return };
     let (project, node) = (Project::new(), Node::new("3g"));
     let served = OLD.serve(&project.key, 48);
-    if !project.output(&served, &node, &["lock"]).status.success() {
-        expect_success("update", &project.output(&served, &node, &["update"]));
-    }
+    // Older than what there is, so that there is something to update to.
+    lock_the_point_release(&project.root, || {
+        expect_success("lock", &project.output(&served, &node, &["lock"]));
+    });
+    let point_release = fs::read(project.root.join("images/images.lock")).unwrap();
     // What is printed makes the directories; there are none yet.
     let run = project.run(&served, &node, &["deploy"]).code(1);
     let help: Vec<_> =
@@ -127,14 +122,26 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     let again = project.run(&served, &node, &["deploy"]).code(0);
     assert_eq!(again.out.matches("nothing changed").count(), 2, "{}", again.out);
 
+    // Behind a real proxy with the site's own file it answers under its name, once that has found out that it works.
+    let proxy = Proxy::start(&node, &program, &project.root.join("result/site/traefik/build-images.yml"));
+
     // One template changes: less than a hundredth of the image crosses the wire, everything counted.
     project.change("recipes/qbittorrent/files/qBittorrent.conf.tera", "GlobalMaxRatio=2", "GlobalMaxRatio=3");
     project.run(&served, &node, &["qbittorrent"]).code(0);
     let size = fs::metadata(archive(&project.root.join("result/qbittorrent"))).unwrap().len();
     let before = node.wire();
-    project.run(&served, &node, &["deploy", "qbittorrent"]).code(0);
+    let run = project.run(&served, &node, &["deploy", "qbittorrent"]).code(0);
     let crossed = node.wire() - before;
+    assert!(
+        run.out.contains("qbittorrent: it works through the proxy, over https\n"),
+        "{}\n{}",
+        run.out,
+        proxy.log()
+    );
+    drop(proxy);
     assert!(crossed * 100 < size, "{crossed} of {size} bytes crossed the wire");
+
+    a_security_update_costs_what_it_brings(&project, &served, &node, &point_release);
 
     // Jellyfin's migration goes one way: its state is copied, and comes back with the older image.
     drop(served);
@@ -151,6 +158,83 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
     assert!(kept.contains(NEW.server), "the newer state is kept: {kept}");
 
     project.run(&newer, &node, &["deploy", "--rollback", "qbittorrent"]).code(0);
+}
+
+/// Of an update of Debian's, the changed packages' own bytes cross the wire, and at most 2 % of the image beside them.
+#[expect(clippy::print_stdout, reason = "the measured figures")]
+fn a_security_update_costs_what_it_brings(project: &Project, served: &Served, node: &Node, before: &[u8]) {
+    let packages = || {
+        let output = project.output(served, node, &["show", "qbittorrent", "--json"]);
+        packages(&serde_json::from_slice(&output.stdout).unwrap())
+    };
+    let had = packages();
+    expect_success("update", &project.output(served, node, &["update"]));
+    let newest = packages();
+    fs::write(project.root.join("images/images.lock"), before).unwrap();
+    // Right after a point release there is none.
+    let Some((name, _)) = newest.iter().find(|(name, hash)| had.get(*name) != Some(hash)) else { return };
+    project.run(served, node, &["update", name]).code(0);
+    project.run(served, node, &["qbittorrent"]).code(0);
+    let own = changed(&had, &packages(), &project.store().join("debs"));
+    let size = fs::metadata(archive(&project.root.join("result/qbittorrent"))).unwrap().len();
+    let begun = node.wire();
+    let run = project.run(served, node, &["deploy", "qbittorrent"]).code(0);
+    let crossed = node.wire() - begun;
+    assert!(run.out.contains("upgraded"), "{}", run.out);
+    let beyond = crossed.saturating_sub(own.iter().sum());
+    println!(
+        "update {name}: {} packages; {crossed} bytes crossed the wire, beyond theirs {:.2} % of the image",
+        own.len(),
+        beyond as f64 * 100.0 / size as f64
+    );
+    assert!(!own.is_empty() && crossed > 0);
+    assert!(
+        beyond * 50 <= size,
+        "{name}: {crossed} of {size} bytes crossed the wire, {own:?} are the packages'"
+    );
+}
+
+/// A real Traefik at the site's address of the proxy, with a certificate of its own.
+struct Proxy<'node> {
+    node: &'node Node,
+    child: std::process::Child,
+}
+
+impl<'node> Proxy<'node> {
+    fn start(node: &'node Node, program: &Path, dynamic: &Path) -> Self {
+        let place = node.path("/mnt/traefik");
+        fs::create_dir(&place).unwrap();
+        fs::copy(dynamic, place.join("build-images.yml")).unwrap();
+        let log = fs::File::create(node.directory.path().join("traefik.log")).unwrap();
+        let child = node
+            .long(program)
+            .args(["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"])
+            .args(["--providers.file.directory=/mnt/traefik", "--providers.file.watch=false"])
+            .arg("--entryPoints.websecure.address=172.16.10.102:443")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let proxy = Self { node, child };
+        for _ in 0..200 {
+            if node.try_run("ss -Htln | grep -q 172.16.10.102:443").0 {
+                return proxy;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("no proxy: {}", proxy.log());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.node.directory.path().join("traefik.log")).unwrap()
+    }
+}
+
+impl Drop for Proxy<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The newest archive in a result's directory.

@@ -11,7 +11,7 @@ use crate::project::{Project, Run, STATE, VMID, Version, node, running};
 
 /// How many sequences there are, in two halves that run at once, unless the environment says otherwise. All 200 take seven
 /// minutes: `BUILD_IMAGES_TEST_SEQUENCES=200 cargo test --test deploy -- sequences`.
-const SEQUENCES: u64 = 40;
+const SEQUENCES: u64 = 20;
 
 fn sequences() -> u64 {
     let said = std::env::var("BUILD_IMAGES_TEST_SEQUENCES").ok();

@@ -29,8 +29,10 @@ pub mod jellyfin;
 pub mod keys;
 pub mod repository;
 pub mod server;
+pub mod shipped;
 pub mod small;
 pub mod traefik;
+pub mod updates;
 
 /// Whether a test can run that needs `what`. Says so when it cannot, and fails when every test has to run.
 pub fn require(what: &str, available: bool) -> bool {

@@ -28,7 +28,7 @@ sub ask {
         local $SIG{ALRM} = sub { die "no answer in time\n" };
         alarm 10;
         # It may take a while until somebody gives it an address.
-        ($address) = (`pct exec $container -- hostname -I 2>/dev/null` // '') =~ /^(\S+)/ if $container ne '' && !$address;
+        ($address) = (`pct exec $container -- hostname -I 2>/dev/null` // '') =~ /(\d+(?:\.\d+){3})/ if $container ne '' && !$address;
         $address or die "silent\n";
         my $socket = IO::Socket::INET->new(PeerAddr => $address, PeerPort => $port, Timeout => 5) or die "silent\n";
         print {$socket} "GET $path HTTP/1.0\r\nHost: $address:$port\r\nConnection: close\r\n\r\n";
