@@ -7,6 +7,7 @@ mod error;
 mod index;
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -47,8 +48,8 @@ pub struct SyncedIndex {
     pub component: String,
     /// Whose index it is: `amd64`, or `all` in archives that keep those packages apart.
     pub architecture: String,
-    /// The file, as the signed Release describes it.
-    pub text: String,
+    /// The file, as the signed Release describes it: tens of megabytes, shared by all who hold it.
+    pub text: Arc<String>,
 }
 
 /// How a suite's InRelease is chosen.

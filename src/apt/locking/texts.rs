@@ -1,6 +1,7 @@
 //! Package indices to resolve from, as they are, with more packages, or without versions that are not to be chosen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::apt::control::stanzas;
 use crate::apt::lockfile::{Lock, LockedPackage};
@@ -46,7 +47,7 @@ impl Texts {
         let LockedPackage { archive, suite, architecture, path, size, sha256, .. } = package;
         let text = format!("{}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n", control.trim());
         let (suite, architecture) = (suite.clone(), architecture.clone());
-        let index = SyncedIndex { suite, component: "main".to_owned(), architecture, text };
+        let index = SyncedIndex { suite, component: "main".to_owned(), architecture, text: Arc::new(text) };
         self.0.entry(archive.clone()).or_default().push(index);
     }
 
@@ -79,7 +80,7 @@ impl Texts {
                     text.push_str(paragraph);
                 }
             }
-            SyncedIndex { text, ..index.clone() }
+            SyncedIndex { text: Arc::new(text), ..index.clone() }
         };
         Self(
             self.0.iter().map(|(name, indices)| (name.clone(), indices.iter().map(keep).collect())).collect(),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{ARCHITECTURE, SuiteError, SyncedIndex, Work};
 use crate::apt::release::{Listed, Release};
@@ -59,7 +60,7 @@ impl Work<'_> {
                     suite: self.suite.to_owned(),
                     component: component.clone(),
                     architecture: architecture.to_owned(),
-                    text,
+                    text: Arc::new(text),
                 });
             }
         }
