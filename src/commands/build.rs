@@ -118,9 +118,10 @@ type Look = Result<(Vec<(Kind, String)>, Option<Built>), CommandError>;
 fn look(session: &Session, names: &[String], lock: &Lock) -> Vec<(String, Look)> {
     // Damage of what is to be built is found again, and told, by whoever builds it.
     let earlier = session.store.take_damaged();
+    let stale = session.requests.stale(lock);
     let look = |name: &String| {
         let begun = Instant::now();
-        let look = session.plan(name, lock).map(|plan| {
+        let look = session.plan_knowing(name, lock, &stale).map(|plan| {
             let result = ResultDirectory::new(&session.options.results, name);
             let current = result.current(plan.key, &session.store);
             let current = current.map(|manifest| report(&result, &manifest, Done::Unchanged, begun));

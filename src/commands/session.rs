@@ -13,7 +13,7 @@ use crate::apt::lockfile::Lock;
 use crate::build::stage::Limits;
 use crate::model::evaluate::{Evaluated, evaluate};
 use crate::model::{self, Project};
-use crate::plan::{Plan, Requests, plan};
+use crate::plan::{Plan, Requests, Stale, plan};
 use crate::progress::{Event, Reporter, Unit};
 use crate::store::{Context as _, Guard, Store, clear, temporary_file};
 
@@ -163,10 +163,23 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Templates, or a lock that does not answer what the image asks.
     pub fn plan(&self, image: &str, lock: &Lock) -> Result<Plan, CommandError> {
+        self.plan_knowing(image, lock, &self.requests.stale(lock))
+    }
+
+    /// As [`Self::plan`], for who plans many images and has asked once what is `stale` of `lock`.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn plan_knowing(
+        &self,
+        image: &str,
+        lock: &Lock,
+        stale: &[Stale],
+    ) -> Result<Plan, CommandError> {
         let evaluated = self.evaluate(image)?;
         let config = crate::pve::config_for(&evaluated.image, &self.project.site).to_text();
         let parameters = crate::archive::Parameters::default();
-        Ok(plan(&self.project, &self.requests, evaluated, lock, config, parameters)?)
+        Ok(plan(&self.project, &self.requests, (lock, stale), evaluated, config, parameters)?)
     }
 
     /// Takes the store's lock `name`. While another process holds it, `subject` is said to be doing `action`; that can be

@@ -71,20 +71,19 @@ pub enum PlanError {
     NoArchive(String),
 }
 
-/// Evaluates `image` against `lock`.
+/// Evaluates an image against `lock`, of which `stale` says what no longer answers `requests`.
 ///
 /// # Errors
 /// See [`PlanError`].
 pub fn plan(
     project: &Project,
     requests: &Requests,
+    (lock, stale): (&Lock, &[super::Stale]),
     evaluated: Evaluated,
-    lock: &Lock,
     config: String,
     parameters: Parameters,
 ) -> Result<Plan, PlanError> {
     let image = &evaluated.image;
-    let stale = requests.stale(lock);
     let (epoch, lock_time) = times(project, image, lock)?;
     let mut stages: Vec<Stage> = Vec::new();
     let (mut groups, mut users) = (Vec::new(), Vec::new());

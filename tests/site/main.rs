@@ -6,6 +6,7 @@
 mod backup;
 mod lint;
 mod proxy;
+mod schema;
 mod shipped;
 mod storage;
 #[path = "../support/mod.rs"]
