@@ -166,8 +166,9 @@ pub(super) fn build_once(session: &Session, plan: &Plan) -> Result<Built, Comman
     }
     std::thread::scope(|scope| {
         let ahead = Ahead::new(session, plan);
-        let layers = stages::make(session, plan, &|layer| ahead.start(scope, layer))?;
-        let mut base = Base::new(layers.top);
+        let stages::Layers { top, built, leaving } =
+            stages::make(session, plan, &|layer| ahead.start(scope, layer))?;
+        let mut base = Base::new(top);
         tarballs::add(session, plan, &mut base)?;
         let (tree, contents) = compose_all(session, plan, &base)?;
         let ahead = ahead.stop();
@@ -175,11 +176,12 @@ pub(super) fn build_once(session: &Session, plan: &Plan) -> Result<Built, Comman
         let compressed_ahead = summary.keys.iter().filter(|key| ahead.contains(key)).count();
         let frames_compressed = summary.compressed + compressed_ahead;
         let done = Done::Built {
-            layers_built: layers.built,
-            layers_reused: plan.stages.len() - layers.built,
+            layers_built: built,
+            layers_reused: plan.stages.len() - built,
             frames_compressed,
             frames_reused: summary.keys.len() - frames_compressed,
         };
+        drop(leaving);
         Ok(report(&result, &manifest, done, begun))
     })
 }

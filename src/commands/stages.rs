@@ -18,6 +18,8 @@ pub(super) struct Layers {
     pub top: Layer,
     /// How many were built.
     pub built: usize,
+    /// The worker that built them.
+    pub leaving: stage::Leaving,
 }
 
 /// Finds or makes all layers of `plan`. `on_lower` is called with the number of each layer that is finished while one
@@ -39,7 +41,7 @@ pub(super) fn make(session: &Session, plan: &Plan, on_lower: &dyn Fn(usize)) -> 
     };
     if let Some(top) = open(last)? {
         plan.stages.iter().try_for_each(|stage| note(session, stage))?;
-        return Ok(Layers { top, built: 0 });
+        return Ok(Layers { top, built: 0, leaving: stage::Leaving::default() });
     }
     let mut missing = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
@@ -48,9 +50,9 @@ pub(super) fn make(session: &Session, plan: &Plan, on_lower: &dyn Fn(usize)) -> 
             None => missing.push((index, stage)),
         }
     }
-    build(session, plan, &missing, on_lower)?;
+    let leaving = build(session, plan, &missing, on_lower)?;
     let gone = || CommandError::Failed(format!("{image}: a layer that was just made is gone from the store"));
-    Ok(Layers { top: open(last)?.ok_or_else(gone)?, built: missing.len() })
+    Ok(Layers { top: open(last)?.ok_or_else(gone)?, built: missing.len(), leaving })
 }
 
 /// Builds `missing`, the lowest first; each with its number.
@@ -59,7 +61,7 @@ fn build(
     plan: &Plan,
     missing: &[(usize, &Stage)],
     on_lower: &dyn Fn(usize),
-) -> Result<(), CommandError> {
+) -> Result<stage::Leaving, CommandError> {
     let image = &plan.evaluated.image.name;
     let failed = |doing: &str, error: &dyn std::error::Error| {
         CommandError::failed(&format!("{image}: {doing}"), error)
@@ -102,8 +104,8 @@ fn build(
     };
     let built = stage::build_all(&works, &session.store, session.reporter, &mut made);
     session.check_cancelled()?;
-    built.map_err(|error| failed("cannot build its packages", &error))?;
-    noted
+    let leaving = built.map_err(|error| failed("cannot build its packages", &error))?;
+    noted.map(|()| leaving)
 }
 
 /// How events name a stage. A recipe is often named like its image.

@@ -47,7 +47,6 @@ fn the_proxys_file_is_as_the_published_schema_says() {
         ("- url:", "- uri:"),
         ("    burst:", "    bursts:"),
         ("average: 200", "average: [200]"),
-        ("certResolver:", "resolver:"),
         ("forwardAuth:", "forwardAuths:"),
     ] {
         assert!(text.contains(old), "no `{old}` in\n{text}");

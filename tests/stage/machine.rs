@@ -96,10 +96,11 @@ pub fn run_all(store: &Store, jobs: &[StageJob], limits: &Limits) -> Result<Vec<
     let stage = |job| Stage { job, subject: "test", limits, executable, range, scratch: None, cancel };
     let stages: Vec<_> = jobs.iter().map(stage).collect();
     let mut finished = Vec::new();
-    build_all(&stages, store, &Watch::new(), &mut |number| {
+    let leaving = build_all(&stages, store, &Watch::new(), &mut |number| {
         assert!(store.contains(Kind::Layer, jobs[number].key()));
         finished.push(number);
     })?;
+    drop(leaving);
     Ok(finished)
 }
 

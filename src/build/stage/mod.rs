@@ -41,5 +41,5 @@ mod worker;
 pub use builtin::door;
 pub use failure::Failure;
 pub use job::{Limits, StageJob, StagePackage};
-pub use outer::{Stage, StageError, build, build_all};
+pub use outer::{Leaving, Stage, StageError, build, build_all};
 pub use worker::worker_main;

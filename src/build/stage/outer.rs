@@ -96,7 +96,7 @@ fn cannot<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> StageEr
 /// # Errors
 /// See [`StageError`]. Nothing is left behind then.
 pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Result<Layer, StageError> {
-    build_all(std::slice::from_ref(stage), store, reporter, &mut |_| ())?;
+    drop(build_all(std::slice::from_ref(stage), store, reporter, &mut |_| ())?);
     Ok(Layer::open(store, stage.job.key())?)
 }
 
@@ -104,7 +104,8 @@ pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Resul
 /// share all but job and subject, which are the first's.
 ///
 /// One worker makes them all on the same root: nothing is restored in between, and packages of later layers are unpacked
-/// while scripts of earlier ones run. `on_layer` gets the number of each layer as soon as the store has it.
+/// while scripts of earlier ones run. `on_layer` gets the number of each layer as soon as the store has it. Whoever has more
+/// to do does that before dropping what this gives.
 ///
 /// # Errors
 /// See [`StageError`]. The layers that were finished stay; nothing else is left behind then.
@@ -113,7 +114,7 @@ pub fn build_all(
     store: &Store,
     reporter: &dyn Reporter,
     on_layer: &mut dyn FnMut(usize),
-) -> Result<(), StageError> {
+) -> Result<Leaving, StageError> {
     // From the top, as everywhere: then no two processes wait for each other.
     let guards = stages.iter().rev().map(|stage| shared::turn(stage, store, reporter));
     let mut guards = guards.collect::<Result<Vec<Guard>, _>>()?;
@@ -127,15 +128,15 @@ pub fn build_all(
         on_layer(there);
         there += 1;
     }
-    let Some(first) = stages.get(there) else { return Ok(()) };
+    let Some(first) = stages.get(there) else { return Ok(Leaving::default()) };
     let parent = first.job.parent.map(|key| Layer::open(store, key)).transpose()?;
     let mut making = Making { stages: &stages[there..], store, guards, pending: Vec::new(), done: 0 };
     let (worker, events, scratch) = making.start(parent.as_ref(), reporter)?;
     let mut overs: Vec<_> =
         making.stages.iter().rev().map(|stage| Over { reporter, subject: stage.subject }).collect();
     let last = making.stages.len() - 1;
-    let mut ended = attend(worker, events, first.cancel, reporter, &mut |number| {
-        // The last waits until nothing of the worker is left: the next build need not look for it then.
+    let ended = attend(worker, events, first.cancel, reporter, &mut |number| {
+        // The last waits until nothing of the scratch directory is left: the next build need not look for it then.
         if number < last {
             overs.pop();
             making.finish(number)?;
@@ -148,15 +149,43 @@ pub fn build_all(
         let parent = parent.as_ref().filter(|_| making.done == 0);
         stages.iter().for_each(|stage| shared::note_damage(failure, stage.job, parent, store));
     }
-    // The worker is gone by now, so nobody uses the scratch directory.
+    // Who has a scratch directory waits for the worker, so that nobody uses it any more.
+    let (ended, leaving) = match ended {
+        Ok(worker) if scratch.is_some() => (worker.wait().map_err(StageError::from), Leaving::default()),
+        Ok(worker) => (Ok(()), Leaving::of(worker)),
+        Err(error) => (Err(error), Leaving::default()),
+    };
     let mut warn = |error: ScratchError| reporter.report(Event::Warning(error.to_string()));
     if let Some(Err(error)) = scratch.map(|scratch| scratch.end(&cleaner(first), &mut warn)) {
         warn(error);
     }
-    if ended.is_ok() {
-        ended = making.finish(last).map(|()| on_layer(there + last));
+    ended?;
+    making.finish(last)?;
+    on_layer(there + last);
+    Ok(leaving)
+}
+
+/// A worker that has done all and is being taken down, and the memory of its root with it: tenths of a second in which
+/// others can go on. Waits for that when it is dropped.
+#[derive(Debug, Default)]
+#[must_use = "dropping it waits"]
+pub struct Leaving(Option<std::thread::JoinHandle<()>>);
+
+impl Leaving {
+    fn of(worker: Worker) -> Self {
+        // Where no thread can be had, the worker is dropped here, which ends and awaits it.
+        let name = std::thread::Builder::new().name("leaving".to_owned());
+        // What it was to do is done and checked: how it ends does not matter any more.
+        Self(name.spawn(move || drop(worker.wait())).ok())
     }
-    ended
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Layers in the making by one worker.
@@ -255,19 +284,20 @@ fn start(stage: &Stage<'_>, socket: OwnedFd, scratch: Option<&Scratch>) -> Resul
     }
 }
 
-/// Listens to the worker until its end, which it is brought to when the stage is cancelled.
+/// Listens to the worker until it has done all; it is brought to its end when the stage is cancelled.
 fn attend(
     worker: Worker,
     events: File,
     cancel: &AtomicBool,
     reporter: &dyn Reporter,
     on_layer: &mut dyn FnMut(usize) -> Result<(), StageError>,
-) -> Result<(), StageError> {
-    let said = listen(events, cancel, reporter, on_layer)?;
+) -> Result<Worker, StageError> {
+    if listen(events, cancel, reporter, on_layer)?.is_some() {
+        return Ok(worker);
+    }
     worker.wait()?;
-    // Otherwise it said neither that it is done nor why it failed.
-    let reason = "it ended without a result".to_owned();
-    said.ok_or(StageError::Failed(Failure::Worker { reason }))
+    // It said neither that it is done nor why it failed.
+    Err(Failure::Worker { reason: "it ended without a result".to_owned() }.into())
 }
 
 /// A file without a name that holds `value` for the worker.
