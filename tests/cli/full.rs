@@ -107,7 +107,7 @@ fn fill(quick: &Quick, place: &str, size: u64, good: &[(String, Sha256)], contex
     let run = start();
     assert_eq!(run.code, 0, "{context}: {}", run.err);
     assert!(!run.err.contains("warning"), "{context}: {}", run.err);
-    assert_eq!(crate::real::hashes(&result.join("app")), good, "{context}");
+    assert_eq!(crate::built::hashes(&result.join("app")), good, "{context}");
     assert_eq!(damaged(&store), [""; 0], "{context}");
     assert_eq!(temporary(&store, &result, &inside), [""; 0], "{context}");
 }

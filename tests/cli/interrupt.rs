@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use build_images::digest::Sha256;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::built::{Place, hashes};
 use crate::project::{Run, program};
-use crate::real::{Place, hashes};
 
 /// Stages of a build, in order; the second image layer has the same once more.
 const MOMENTS: [(&str, u64); 4] = [

@@ -7,6 +7,7 @@
 
 mod archives;
 mod artifact;
+mod built;
 mod failure;
 mod flipped;
 mod full;
@@ -17,7 +18,6 @@ mod lock;
 mod output;
 mod project;
 mod quick;
-mod real;
 mod reproduce;
 mod shared;
 mod show;

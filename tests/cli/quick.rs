@@ -82,7 +82,7 @@ impl Corner {
 
     /// Names and hashes of the files of `image`.
     pub fn hashes(&self, image: &str) -> Hashes {
-        crate::real::hashes(&self.path("result").join(image))
+        crate::built::hashes(&self.path("result").join(image))
     }
 
     /// See [`damaged`].

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use build_images::digest::Sha256;
 
+use crate::built::{Place, hashes};
 use crate::project::{Project, Run};
-use crate::real::{Place, hashes};
 use crate::support::require;
 
 /// An id that no user of the host has.

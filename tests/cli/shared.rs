@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use crate::built::hashes;
 use crate::quick::{Corner, Hashes, Quick, Watched, quick, slow};
-use crate::real::hashes;
 
 fn start(corner: &Corner, quick: &Quick, image: &str, result: &Path) -> Watched {
     let mut command = quick.0.command(&quick.1, &[image, "--result"]);

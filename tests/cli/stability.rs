@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::built::Place;
 use crate::project::{Run, program};
-use crate::real::Place;
 use crate::support::updates;
 
 /// The frames of an artifact: bytes by hash.
@@ -59,13 +59,10 @@ pub fn of_edits(place: &Place, result: &Path) {
     assert_eq!(Frames::of(result).0, before.0);
 }
 
-/// Most updates that are measured.
-const UPDATES: usize = 2;
-
-/// Each update that the archives hold since the last point release changes at most the packages' compressed bytes and 2 %
-/// of the image.
+/// An update that the archives hold since the last point release changes at most the packages' compressed bytes and 2 % of
+/// the image.
 #[expect(clippy::print_stdout, reason = "the measured figures")]
-pub fn of_updates(place: &Place) {
+pub fn of_an_update(place: &Place) {
     let project = place.project("updates");
     let run = |arguments: &[&str]| {
         let mut command = program();
@@ -83,10 +80,9 @@ pub fn of_updates(place: &Place) {
     let newest = packages();
     updates::lock_the_point_release(&project, || drop(run(&["lock"])));
 
-    let (mut had, mut before) = (packages(), build());
-    for _ in 0..UPDATES {
-        // Right after a point release there is none.
-        let Some((name, _)) = newest.iter().find(|(name, hash)| had.get(*name) != Some(hash)) else { break };
+    let (had, before) = (packages(), build());
+    // Right after a point release there is none.
+    if let Some((name, _)) = newest.iter().find(|(name, hash)| had.get(*name) != Some(hash)) {
         run(&["update", name]);
         let (has, after) = (packages(), build());
         let own = updates::changed(&had, &has, &place.path("store/debs"));
@@ -103,7 +99,6 @@ pub fn of_updates(place: &Place) {
             beyond * 50 <= after.bytes(),
             "{name}: {bytes} bytes in {count} frames, {own:?} of the packages"
         );
-        (had, before) = (has, after);
     }
     // What only this needed goes.
     fs::remove_dir_all(&project).unwrap();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use build_images::apt::lockfile::{Lock, Reason};
 use serde_json::{Value, json};
 
+use crate::built::hashes;
 use crate::project::{Project, Run, program};
 use crate::quick::{Quick, quick};
-use crate::real::hashes;
 use crate::support::repository::Served;
 
 /// A place for orders and results, with the .debs of a project.

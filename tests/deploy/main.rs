@@ -1,18 +1,19 @@
 //! Deployment to a stand-in of a Proxmox node: an sshd in namespaces of its own, with a `pct` and a `pvesm` that keep to
 //! what Proxmox's own do, and containers that run.
 //!
-//! Most tests deploy a tiny image whose application is one process; what boots for real is in `real`.
+//! Most tests deploy a tiny image whose application is one process; what boots for real is in `both`, the longest, whose
+//! name lets it begin early.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 mod adopt;
 mod basic;
+mod both;
 mod faults;
 mod node;
 mod options;
 mod probe;
 mod project;
-mod real;
 mod secrets;
 mod sequences;
 #[path = "../support/mod.rs"]

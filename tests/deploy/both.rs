@@ -96,6 +96,22 @@ fn both_images_are_deployed_upgraded_and_taken_back() {
         expect_success("lock", &project.output(&served, &node, &["lock"]));
     });
     let point_release = fs::read(project.root.join("images/images.lock")).unwrap();
+    // Containers with these ids that were made by other means: neither is touched.
+    let others = [(156, "172.16.10.56"), (159, "172.16.10.59")].map(|(vmid, address)| {
+        let text = format!(
+            "hostname: by-hand\nnet0: name=eth0,bridge=vmbr3,ip={address}/24,type=veth\nrootfs: local-lvm:vm-{vmid}-disk-0,size=8G\n"
+        );
+        (vmid, format!("/etc/pve/lxc/{vmid}.conf"), text)
+    });
+    others.iter().for_each(|(_, path, text)| node.write(path, text));
+    let run = Run::of(project.output(&served, &node, &["deploy"])).code(1);
+    for (vmid, path, text) in &others {
+        let said = format!("container {vmid} was not made by `build-images deploy`, and is not overwritten");
+        assert!(run.err.contains(&said), "{}", run.err);
+        assert_eq!((node.read(path).as_str(), node.calls().len()), (text.as_str(), 0));
+        fs::remove_file(node.path(path)).unwrap();
+    }
+    assert!(!node.exists("/var/lib/build-images/156") && !node.exists("/var/lib/build-images/159"));
     // What is printed makes the directories; there are none yet.
     let run = project.run(&served, &node, &["deploy"]).code(1);
     let help: Vec<_> =
