@@ -12,7 +12,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use build_images::apt::sources::host_sources;
 use build_images::archive;
 use build_images::digest::Sha256;
 use build_images::sandbox::IdRange;
@@ -24,6 +23,7 @@ use support::keys::Key;
 use support::repository::{Repository, Served};
 use support::require;
 use support::server::Server;
+use support::shipped::{copy, mirrors};
 
 const PAGE: &str = include_str!("../docs/own-application.md");
 const TARBALL: &str = "releases/ledger-2.1-linux-amd64.tar.gz";
@@ -187,32 +187,6 @@ fn done(output: Output) -> String {
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), &to).unwrap();
-        }
-    }
-}
-
-fn mirrors() -> bool {
-    use std::net::{TcpStream, ToSocketAddrs as _};
-    let sources = host_sources(Path::new("/"));
-    ["/debian/", "/debian-security/"].iter().all(|end| {
-        let uri = sources.iter().find(|uri| uri.ends_with(end));
-        let authority = uri.and_then(|uri| uri.split('/').nth(2)).unwrap_or_default();
-        let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        let mut addresses = address.to_socket_addrs().into_iter().flatten();
-        let timeout = std::time::Duration::from_secs(5);
-        addresses.any(|address| TcpStream::connect_timeout(&address, timeout).is_ok())
-    })
 }
 
 /// What stands in an archive at `path`.

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use build_images::apt::sources::host_sources;
 use build_images::digest::Sha256;
 use build_images::sandbox::IdRange;
 
@@ -82,23 +81,10 @@ pub fn hashes(directory: &Path) -> Vec<(String, Sha256)> {
     files
 }
 
-fn mirrors() -> bool {
-    use std::net::{TcpStream, ToSocketAddrs as _};
-    let sources = host_sources(Path::new("/"));
-    ["/debian/", "/debian-security/"].iter().all(|end| {
-        let uri = sources.iter().find(|uri| uri.ends_with(end));
-        let authority = uri.and_then(|uri| uri.split('/').nth(2)).unwrap_or_default();
-        let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        let mut addresses = address.to_socket_addrs().into_iter().flatten();
-        let timeout = std::time::Duration::from_secs(5);
-        addresses.any(|address| TcpStream::connect_timeout(&address, timeout).is_ok())
-    })
-}
-
 #[test]
 fn the_image_of_this_project() {
     if !require("a range of subordinate ids", IdRange::discover().is_ok())
-        || !require("a Debian mirror in this host's apt configuration", mirrors())
+        || !require("a Debian mirror in this host's apt configuration", shipped::mirrors())
     {
         return;
     }

@@ -21,6 +21,7 @@ use crate::node::Node;
 use crate::support::deb::Deb;
 use crate::support::keys::Key;
 use crate::support::repository::Repository;
+use crate::support::shipped::copy;
 
 /// The state of the image, on the node.
 pub const STATE: &str = "/srv/appdata/app";
@@ -251,19 +252,6 @@ impl Run {
     pub fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "out:\n{}\nerr:\n{}", self.out, self.err);
         self
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

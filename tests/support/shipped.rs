@@ -1,7 +1,10 @@
 //! Copies of what this project ships, `recipes/` and `images/`, for a test to change.
 
 use std::fs;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
+
+use build_images::apt::sources::host_sources;
 
 use super::keys::Key;
 
@@ -45,4 +48,17 @@ pub fn jellyfin_signed_by(root: &Path, key: &Key) {
     change(root, recipe, JELLYFIN.0, &key.fingerprint());
     change(root, recipe, JELLYFIN.1, "http://127.0.0.1:1/jellyfin/");
     fs::write(root.join("recipes/jellyfin/keys/jellyfin-team.asc"), key.certificate()).unwrap();
+}
+
+/// Whether the Debian mirrors of this host's apt configuration answer.
+pub fn mirrors() -> bool {
+    let sources = host_sources(Path::new("/"));
+    ["/debian/", "/debian-security/"].iter().all(|end| {
+        let uri = sources.iter().find(|uri| uri.ends_with(end));
+        let authority = uri.and_then(|uri| uri.split('/').nth(2)).unwrap_or_default();
+        let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let mut addresses = address.to_socket_addrs().into_iter().flatten();
+        let timeout = std::time::Duration::from_secs(5);
+        addresses.any(|address| TcpStream::connect_timeout(&address, timeout).is_ok())
+    })
 }
