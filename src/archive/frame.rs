@@ -4,6 +4,7 @@
 //! bytes, the hash and the length of the uncompressed ones; then the compressed bytes. What does not match its hash is
 //! made anew.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -12,7 +13,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::Parameters;
 use super::layout::identity;
-use super::member::{BLOCK, Member, MemberSource};
+use super::member::{Member, MemberSource};
 use crate::digest::Sha256;
 use crate::store::{Damage, Kind, Object, Store, StoreError, Unusable, touch};
 use crate::tree::Contents;
@@ -43,36 +44,36 @@ pub(super) fn key(members: &[Member], parameters: &Parameters) -> Sha256 {
     Sha256::of(text)
 }
 
-/// The tar bytes of `members`.
+/// Makes `bytes` the tar bytes of `members`.
 ///
 /// # Errors
 /// When contents cannot be read, or have another length than their name says.
-pub(super) fn assemble(members: &[Member], contents: &dyn Contents) -> io::Result<Vec<u8>> {
+pub(super) fn assemble(members: &[Member], contents: &dyn Contents, bytes: &mut Vec<u8>) -> io::Result<()> {
     let size: u64 = members.iter().map(Member::size).sum();
-    let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?);
+    // What is in it is written over: to make it empty first would cost as much as to copy it.
+    bytes.resize(usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?, 0);
+    let mut rest = bytes.as_mut_slice();
     for member in members {
-        bytes.extend_from_slice(&member.header);
+        let whole = usize::try_from(member.size()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let length = usize::try_from(member.content_size()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let (this, others) = rest.split_at_mut(whole);
+        let (header, this) = this.split_at_mut(member.header.len());
+        let (content, padding) = this.split_at_mut(length);
+        header.copy_from_slice(&member.header);
         match &member.source {
-            MemberSource::Nothing => continue,
-            MemberSource::Bytes(inline) => bytes.extend_from_slice(inline),
-            MemberSource::Content(content) => {
-                let read = contents.read(content)?;
-                if read.len() as u64 != content.size {
-                    let message = format!(
-                        "content {} has {} bytes instead of {}",
-                        content.sha256,
-                        read.len(),
-                        content.size
-                    );
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-                }
-                bytes.extend_from_slice(&read);
-            }
+            MemberSource::Nothing => {}
+            MemberSource::Bytes(inline) => content.copy_from_slice(inline),
+            MemberSource::Content(named) => contents.read_into(named, content)?,
         }
-        // Whole blocks: the sum of block sizes so far is one, too.
-        bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+        padding.fill(0);
+        rest = others;
     }
-    Ok(bytes)
+    Ok(())
+}
+
+thread_local! {
+    /// Where frames are compressed to, before it is known how long they are.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Compresses `bytes` into one frame, with its content size and a checksum.
@@ -85,22 +86,27 @@ pub(super) fn compress(bytes: &[u8], parameters: &Parameters) -> io::Result<Fram
     compressor.set_parameter(CParameter::WindowLog(parameters.window_log))?;
     compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-    let compressed = compressor.compress(bytes)?;
+    let compressed = SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        scratch.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        compressor.compress_to_buffer(bytes, scratch)?;
+        Ok::<_, io::Error>(scratch.as_slice().to_vec())
+    })?;
     let (sha256, tar_sha256) = (Sha256::of(&compressed), Sha256::of(bytes));
     Ok(Frame { compressed, sha256, tar_sha256, tar_size: bytes.len() as u64 })
 }
 
-/// The bytes behind a frame, checked.
+/// Makes `bytes` those behind a frame, checked.
 ///
 /// # Errors
 /// `InvalidData` when they are not what the frame says.
-pub(super) fn decompress(frame: &Frame) -> io::Result<Vec<u8>> {
+pub(super) fn decompress(frame: &Frame, bytes: &mut Vec<u8>) -> io::Result<()> {
     let size = usize::try_from(frame.tar_size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let bytes = zstd::bulk::decompress(&frame.compressed, size)?;
-    if bytes.len() != size {
+    bytes.resize(size, 0);
+    if zstd::bulk::decompress_to_buffer(&frame.compressed, bytes.as_mut_slice())? != size {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored frame has another length"));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The frame `key` of the store, and says that it is used now; nothing when it is absent or damaged. Damage is noted.

@@ -1,16 +1,19 @@
 //! In which order members stand, and where frames begin: both decided by paths and packages, hardly by contents.
 //!
-//! Members stand in sections: those that go first; all directories; what belongs to packages, layer by layer and in
-//! each by package; large files that no package owns; all else. An update of a package so touches the frames of that
-//! package, an edited file of a recipe one small frame near the end, and images on the same layer have its frames in common.
+//! Members stand in sections: those that go first; what belongs to packages, layer by layer, of each its directories and then
+//! the rest by package; further directories; large files that no package owns; all else. An update of a package so touches the
+//! frames of that package, an edited file of a recipe one small frame near the end, and images on the same layer have its
+//! frames in common.
 //!
 //! A section that is too long is cut at the boundary whose hash is the smallest, the parts again, until none is too
 //! long. Boundaries between packages go before those inside one. Whether a boundary becomes a cut then depends on its
 //! neighbourhood only: an edit moves no other cut, an insertion a few around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::Parameters;
 use super::member::{Member, MemberSource};
@@ -30,44 +33,140 @@ const INFO: &[u8] = b"var/lib/dpkg/info/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Section {
     Head,
-    Directories,
-    /// Of the layer with this number.
-    Packages(usize),
+    /// What belongs to the packages of the layer with this number; no package's, when it is the highest there is.
+    Layer(usize, Within),
     Large,
     Loose,
 }
 
-/// Which package owns which path, as far as dpkg's lists in the tree say.
-///
-/// # Errors
-/// When a list cannot be read.
-pub(super) fn owners(tree: &Tree, contents: &dyn Contents) -> io::Result<BTreeMap<TreePath, String>> {
-    let mut owners = BTreeMap::new();
-    let (Ok(first), Ok(prefix)) = (TreePath::new(INFO), TreePath::new(INFO)) else { return Ok(owners) };
-    for (path, node) in tree.range(first..).take_while(|(path, _)| path.is_within(&prefix)) {
-        let name = String::from_utf8_lossy(path.name());
-        let Some((package, suffix)) = name.rsplit_once('.') else { continue };
-        // `libc6:amd64.list`; a package has lists even without a field Multi-Arch, then without the architecture.
-        let package = package.split(':').next().unwrap_or(package).to_owned();
-        if let Some(content) = node.content().filter(|content| suffix == "list" && content.size <= MAX_LIST) {
-            own_listed(&mut owners, tree, &package, &contents.read(content)?);
-        }
-        if suffix != "list" || node.content().is_some() {
-            owners.insert(path.clone(), package);
-        }
-    }
-    Ok(owners)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Within {
+    Directories,
+    Packages,
 }
 
-fn own_listed(owners: &mut BTreeMap<TreePath, String>, tree: &Tree, package: &str, list: &[u8]) {
-    for line in list.split(|byte| *byte == b'\n').filter(|line| line.len() > 2) {
+/// The layer of packages of which nobody said in which they are, and of directories that no package has.
+const LAST: usize = usize::MAX;
+
+/// Which package owns which path, as far as dpkg's lists in the tree say.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    /// Names, sorted, each with its layer.
+    packages: Vec<(String, usize)>,
+    /// Numbers of packages.
+    files: HashMap<TreePath, usize>,
+    /// The lowest layer that has each directory.
+    directories: HashMap<TreePath, usize>,
+}
+
+impl Owners {
+    /// Reads all lists. `layers` has the layer that brings each package.
+    ///
+    /// # Errors
+    /// When a list cannot be read.
+    pub fn read(tree: &Tree, contents: &dyn Contents, layers: &BTreeMap<String, usize>) -> io::Result<Self> {
+        let Ok(info) = TreePath::new(INFO) else { return Ok(Self::default()) };
+        let inside = tree.range(info.clone()..).take_while(|(path, _)| path.is_within(&info));
+        let named: Vec<_> = inside.filter_map(|(path, node)| Some((path, node, named(path)?))).collect();
+        let names: BTreeSet<&str> = named.iter().map(|(.., (package, _))| package.as_str()).collect();
+        let layer = |name: &str| layers.get(name).copied().unwrap_or(LAST);
+        let packages: Vec<_> = names.iter().map(|name| ((*name).to_owned(), layer(name))).collect();
+        let numbers: HashMap<&str, usize> =
+            names.into_iter().enumerate().map(|(number, name)| (name, number)).collect();
+        let listed = named.par_iter().map(|(_, node, (_, is_list))| match node.content() {
+            Some(content) if *is_list && content.size <= MAX_LIST => {
+                contents.read(content).map(|list| listed(tree, &list))
+            }
+            _ => Ok(Vec::new()),
+        });
+        let listed = listed.collect::<io::Result<Vec<_>>>()?;
+        let mut owners = Self { packages, ..Self::default() };
+        for ((path, node, (package, is_list)), listed) in named.iter().zip(listed) {
+            let Some(number) = numbers.get(package.as_str()).copied() else { continue };
+            let layer = owners.packages[number].1;
+            for (path, is_directory) in listed {
+                if is_directory {
+                    let lowest = owners.directories.entry(path).or_insert(layer);
+                    *lowest = layer.min(*lowest);
+                } else {
+                    owners.files.entry(path).or_insert(number);
+                }
+            }
+            if !is_list || node.content().is_some() {
+                owners.files.insert((*path).clone(), number);
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The sections of `members` without their first `heads`, in their order, each with the number of the package.
+    fn places(&self, members: &[Member], heads: usize) -> Vec<(Section, Option<usize>)> {
+        let files = members.iter().filter(|member| matches!(member.source, MemberSource::Content(_)));
+        let sizes: HashMap<&TreePath, u64> =
+            files.filter_map(|member| Some((member.path.as_ref()?, member.content_size()))).collect();
+        let place = |(index, member): (usize, &Member)| {
+            if index < heads {
+                return (Section::Head, None);
+            }
+            if member.is_directory {
+                let layer = member
+                    .path
+                    .as_ref()
+                    .map_or(0, |path| self.directories.get(path).copied().unwrap_or(LAST));
+                return (Section::Layer(layer, Within::Directories), None);
+            }
+            // All names of a file stand together.
+            let anchor = member.anchor();
+            let owner = anchor.and_then(|path| self.files.get(path)).copied();
+            let size = anchor.and_then(|path| sizes.get(path)).copied().unwrap_or(0);
+            match owner {
+                Some(number) => (Section::Layer(self.packages[number].1, Within::Packages), owner),
+                None if size >= LARGE => (Section::Large, None),
+                None => (Section::Loose, None),
+            }
+        };
+        let mut places: Vec<_> = members.par_iter().enumerate().map(place).collect();
+        // A directory is not behind what it holds.
+        let mut needed: HashMap<&[u8], usize> = HashMap::new();
+        for (member, (section, _)) in members.iter().zip(&mut places).skip(heads).rev() {
+            let (Section::Layer(layer, _), Some(path)) = (section, &member.path) else { continue };
+            let path = path.as_bytes();
+            if member.is_directory
+                && let Some(needed) = needed.remove(path)
+            {
+                *layer = needed.min(*layer);
+            }
+            if let Some(slash) = path.iter().rposition(|byte| *byte == b'/') {
+                let needed = needed.entry(&path[..slash]).or_insert(*layer);
+                *needed = (*needed).min(*layer);
+            }
+        }
+        places
+    }
+}
+
+/// The package that a file of dpkg's belongs to, and whether it is the list of its paths.
+fn named(path: &TreePath) -> Option<(String, bool)> {
+    let name = String::from_utf8_lossy(path.name());
+    let (package, suffix) = name.rsplit_once('.')?;
+    // `libc6:amd64.list`; a package has lists even without a field Multi-Arch, then without the architecture.
+    let package = package.split(':').next().unwrap_or(package);
+    Some((package.to_owned(), suffix == "list"))
+}
+
+/// The paths of `list` that the tree has, and whether they are directories.
+fn listed(tree: &Tree, list: &[u8]) -> Vec<(TreePath, bool)> {
+    let lines = list.split(|byte| *byte == b'\n').filter(|line| line.len() > 2);
+    let found = lines.filter_map(|line| {
         // Lists may name `/lib/…` where the tree has `/usr/lib/…`.
         let spellings = [line.to_vec(), [b"/usr", line].concat()];
         let mut paths = spellings.iter().filter_map(|path| TreePath::new(path).ok());
-        if let Some(path) = paths.find(|path| tree.contains_key(path)) {
-            owners.entry(path).or_insert_with(|| package.to_owned());
-        }
-    }
+        paths.find_map(|path| {
+            let is_directory = tree.get(&path)?.is_directory();
+            Some((path, is_directory))
+        })
+    });
+    found.collect()
 }
 
 /// Some members that become one frame.
@@ -75,55 +174,48 @@ fn own_listed(owners: &mut BTreeMap<TreePath, String>, tree: &Tree, package: &st
 pub(super) struct Part {
     /// Which members.
     pub range: Range<usize>,
-    /// The layer whose packages they belong to.
-    pub layer: Option<usize>,
+    /// What an edit, or another layer, does to it.
+    pub stability: Stability,
 }
 
-/// Sorts `members` into archive order and gives the frames. `layers` has the layer that brings each package; one that is
-/// not named there comes after all others.
+/// What becomes of a frame when a recipe's files or further packages come to the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stability {
+    /// It stays as it is, and so does everything before it: it goes first or belongs to the packages of a layer.
+    InPlace,
+    /// Others may come before it, but it stays as it is most of the time.
+    Moves,
+    /// Nobody knows.
+    Changes,
+}
+
+/// Sorts `members`, which come in the order of their paths, into archive order and gives the frames.
 pub(super) fn arrange(
-    members: &mut [Member],
-    owners: &BTreeMap<TreePath, String>,
-    layers: &BTreeMap<String, usize>,
+    members: Vec<Member>,
+    owners: &Owners,
     heads: usize,
     parameters: &Parameters,
-) -> Vec<Part> {
-    let sizes: BTreeMap<TreePath, u64> =
-        members.iter().filter_map(|member| Some((member.path.clone()?, member.content_size()))).collect();
-    let place = |member: &Member| {
-        // All names of a file stand together, the file first.
-        let anchor = member.link_target.as_ref().or(member.path.as_ref());
-        let owner = anchor.and_then(|path| owners.get(path));
-        let size = anchor.and_then(|path| sizes.get(path)).copied().unwrap_or(0);
-        let section = match owner {
-            _ if member.is_directory => Section::Directories,
-            Some(package) => Section::Packages(layers.get(package).copied().unwrap_or(usize::MAX)),
-            None if size >= LARGE => Section::Large,
-            None => Section::Loose,
-        };
-        let owner = owner.filter(|_| matches!(section, Section::Packages(_)));
-        (section, owner.cloned(), anchor.cloned(), member.link_target.is_some(), member.path.clone())
-    };
+) -> (Vec<Member>, Vec<Part>) {
     let heads = heads.min(members.len());
-    members[heads..].sort_by_cached_key(place);
-
-    let boundaries: Vec<Boundary> = members
-        .iter()
-        .enumerate()
-        .scan(None, |previous, (index, member)| {
-            let (section, owner, ..) = place(member);
-            let section = if index < heads { Section::Head } else { section };
-            let same = previous.as_ref() == Some(&(section, owner.clone()));
-            let inner = same && owner.is_some();
-            let name = match &owner {
-                Some(package) if !inner => package.as_bytes(),
-                _ => member.path.as_ref().map_or(&b""[..], TreePath::as_bytes),
-            };
-            let boundary = Boundary { section, rank: (inner, Sha256::of(name)), size: member.size() };
-            *previous = Some((section, owner));
-            Some(boundary)
-        })
-        .collect();
+    let places = owners.places(&members, heads);
+    let mut sorted: Vec<_> = members.into_iter().zip(places).collect();
+    sorted[heads..].par_sort_by(|(a, place), (b, other)| {
+        // The file comes before its further names.
+        let order = place.cmp(other).then_with(|| a.anchor().cmp(&b.anchor()));
+        let order = order.then_with(|| a.link_target.is_some().cmp(&b.link_target.is_some()));
+        order.then_with(|| a.path.cmp(&b.path))
+    });
+    let boundary = |index: usize| {
+        let (member, place @ (section, owner)) = &sorted[index];
+        let same = index.checked_sub(1).is_some_and(|before| sorted[before].1 == *place);
+        let inner = same && owner.is_some();
+        let name = match owner {
+            Some(number) if !inner => owners.packages[*number].0.as_bytes(),
+            _ => member.path.as_ref().map_or(&b""[..], TreePath::as_bytes),
+        };
+        Boundary { section: *section, rank: (inner, Sha256::of(name)), size: member.size() }
+    };
+    let boundaries: Vec<Boundary> = (0..sorted.len()).into_par_iter().map(boundary).collect();
 
     let mut frames = Vec::new();
     let mut start = 0;
@@ -133,14 +225,15 @@ pub(super) fn arrange(
         let cutter = Cutter::new(&boundaries, parameters.max_frame / part, parameters.min_frame / part);
         let mut ranges = Vec::new();
         cutter.cut(start..start + length, &mut ranges);
-        let layer = match first.section {
-            Section::Packages(layer) => Some(layer),
-            _ => None,
+        let stability = match first.section {
+            Section::Layer(LAST, _) | Section::Loose => Stability::Changes,
+            Section::Head | Section::Layer(..) => Stability::InPlace,
+            Section::Large => Stability::Moves,
         };
-        frames.extend(ranges.into_iter().map(|range| Part { range, layer }));
+        frames.extend(ranges.into_iter().map(|range| Part { range, stability }));
         start += length;
     }
-    frames
+    (sorted.into_iter().map(|(member, _)| member).collect(), frames)
 }
 
 /// What lies before a member.

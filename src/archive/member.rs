@@ -43,6 +43,11 @@ pub(super) enum MemberSource {
 }
 
 impl Member {
+    /// The path under which all names of a file stand: that of the first.
+    pub fn anchor(&self) -> Option<&TreePath> {
+        self.link_target.as_ref().or(self.path.as_ref())
+    }
+
     /// Bytes of its contents.
     pub fn content_size(&self) -> u64 {
         match &self.source {

@@ -22,10 +22,12 @@ mod acl;
 mod frame;
 mod layout;
 mod member;
+mod queue;
 mod read;
 mod running;
 mod stored;
 mod table;
+mod warm;
 mod write;
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,8 @@ pub use read::{Archive, ReadError, read};
 pub(crate) use running::chain;
 pub(crate) use stored::{check_stored, stored_name};
 pub use table::{FrameInfo, FrameTable, TableError, read_table};
-pub use write::{ArchiveError, Source, Summary, warm, write};
+pub use warm::warm;
+pub use write::{ArchiveError, Source, Summary, write};
 
 /// How an archive is cut and compressed. Part of the plan: another value gives other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

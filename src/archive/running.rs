@@ -32,6 +32,12 @@ impl RunningHash {
         Sha256::from_bytes(self.0.finalize().into())
     }
 
+    /// The last state that is kept of `chain`, and how many frames it covers.
+    pub fn last(store: &Store, chain: &[Sha256]) -> (usize, Self) {
+        let kept = (0..chain.len()).rev().find_map(|at| Some((at + 1, Self::load(store, chain[at])?)));
+        kept.unwrap_or_default()
+    }
+
     /// The state kept for `chain`, and says that it is used now; nothing when it is absent or damaged. Damage is noted.
     pub fn load(store: &Store, chain: Sha256) -> Option<Self> {
         let path = store.path(Kind::Frame, name(chain));

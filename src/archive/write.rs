@@ -1,27 +1,28 @@
 //! From members to the finished file: frames made by several threads, written in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
 
 use super::Parameters;
 use super::frame::{self, Frame};
-use super::layout::{self, Part};
+use super::layout::{self, Owners, Part};
 use super::member::{self, Head, Member, MemberError};
+use super::queue::{Queue, Stop};
 use super::running::{self, RunningHash};
 use super::table::{FORMAT, FrameInfo, FrameTable};
 use crate::digest::{HashingWriter, Sha256};
-use crate::priority::give_way;
 use crate::progress::{Event, Over, Reporter, Unit};
 use crate::store::{Kind, Store, StoreError};
 use crate::tree::{Contents, Tree};
 
-/// Bytes of tar that may be in memory at once, unless a single frame is larger.
-const MAX_IN_FLIGHT: u64 = 64 << 20;
 /// The state of the tar's hash is kept after every so many frames.
-const STATE_EVERY: usize = 4;
+pub(super) const STATE_EVERY: usize = 4;
+/// Buffers larger than this are not kept, in bytes.
+const MAX_BUFFER: usize = 8 << 20;
 /// The two blocks that end a tar archive.
 const END: [u8; 1024] = [0; 1024];
 
@@ -104,28 +105,37 @@ pub fn write(
     check(parameters)?;
     let (members, parts) = arrange(source, parameters)?;
     let ranges: Vec<_> = parts.into_iter().map(|part| part.range).collect();
-    let keys: Vec<_> = ranges.iter().map(|range| frame::key(&members[range.clone()], parameters)).collect();
+    let keys = keys(&members, &ranges, parameters);
     let chain = running::chain(&keys);
-    // From the last kept state on, the tar's bytes are needed for its hash.
-    let kept = (0..chain.len()).rev().find_map(|at| Some((at + 1, RunningHash::load(store, chain[at])?)));
-    let (hash_from, hash) = kept.unwrap_or_default();
+    let (hash_from, hash) = RunningHash::last(store, &chain);
 
     let total = ranges.len() as u64;
     let action = "compressing frames".to_owned();
     reporter.report(Event::Stage { subject: subject.to_owned(), action, total, unit: Unit::Frames });
     let over = Over { reporter, subject };
-    let work = Work { members: &members, ranges: &ranges, keys: &keys, source, store, parameters, hash_from };
+    let buffers = Buffers::default();
+    let work = Work {
+        members: &members,
+        ranges: &ranges,
+        keys: &keys,
+        source,
+        store,
+        parameters,
+        hash_from,
+        buffers,
+    };
     let queue = Queue::default();
     let mut writer = Writer { out: HashingWriter::new(out), hash, frames: Vec::new(), compressed: 0 };
     let written: Result<(), ArchiveError> = std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, ranges.len().max(1)) {
-            scope.spawn(|| work.run(&queue));
+            scope.spawn(|| work.run(&queue, |index| work.make(index)));
         }
         // Whatever ends this, the workers must not wait for it.
         let _stop = Stop(&queue);
         for (index, chain) in chain.iter().enumerate() {
             let done = queue.take(index)?;
             writer.frame(&done)?;
+            done.bytes.map(|bytes| work.buffers.put(bytes));
             let is_last = index + 1 == ranges.len();
             if index >= hash_from && (is_last || (index + 1) % STATE_EVERY == 0) {
                 writer.hash.keep(store, *chain)?;
@@ -141,68 +151,22 @@ pub fn write(
     writer.finish(parameters, keys)
 }
 
-/// Compresses the frames of the packages of `source`'s layers that `store` has not, until `stop` is set, and keeps them
-/// there for a later [`write`]. For the tree of a finished layer while the next one is made: as far as that one leaves
-/// its files alone, their frames are those of the archive. Gives the names of what was compressed.
-///
-/// # Errors
-/// See [`ArchiveError`].
-pub fn warm(
-    source: &Source<'_>,
-    store: &Store,
-    parameters: &Parameters,
-    threads: usize,
-    stop: &AtomicBool,
-) -> Result<BTreeSet<Sha256>, ArchiveError> {
-    check(parameters)?;
-    let (members, parts) = arrange(source, parameters)?;
-    let ranges = parts.into_iter().filter(|part| part.layer.is_some_and(|layer| layer != usize::MAX));
-    let frames: Vec<_> = ranges
-        .map(|part| (frame::key(&members[part.range.clone()], parameters), part.range))
-        .filter(|(key, _)| !store.contains(Kind::Frame, key))
-        .collect();
-    let next = AtomicUsize::new(0);
-    let made = Mutex::new(Ok(BTreeSet::new()));
-    let work = || {
-        while !stop.load(Ordering::Relaxed)
-            && let Some((key, range)) = frames.get(next.fetch_add(1, Ordering::Relaxed))
-        {
-            let bytes = frame::assemble(&members[range.clone()], source.contents);
-            let done = bytes.map_err(ArchiveError::Contents).and_then(|bytes| {
-                let frame = frame::compress(&bytes, parameters).map_err(ArchiveError::Compress)?;
-                Ok(frame::keep(store, *key, &frame)?)
-            });
-            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-            match (done, made.as_mut()) {
-                (Ok(()), Ok(made)) => drop(made.insert(*key)),
-                (Err(error), Ok(_)) => {
-                    *made = Err(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-                (_, Err(_)) => {}
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, frames.len().max(1)) {
-            scope.spawn(|| {
-                give_way();
-                work();
-            });
-        }
-    });
-    made.into_inner().unwrap_or_else(PoisonError::into_inner)
+/// The names of frames in the store.
+pub(super) fn keys(members: &[Member], ranges: &[Range<usize>], parameters: &Parameters) -> Vec<Sha256> {
+    ranges.par_iter().map(|range| frame::key(&members[range.clone()], parameters)).collect()
 }
 
 /// The members of `source` in their order, and which of them make a frame.
-fn arrange(source: &Source<'_>, parameters: &Parameters) -> Result<(Vec<Member>, Vec<Part>), ArchiveError> {
-    let mut members = member::list(source.head, source.tree, source.mtime)?;
-    let owners = layout::owners(source.tree, source.contents).map_err(ArchiveError::Contents)?;
-    let parts = layout::arrange(&mut members, &owners, source.layers, source.head.len(), parameters);
-    Ok((members, parts))
+pub(super) fn arrange(
+    source: &Source<'_>,
+    parameters: &Parameters,
+) -> Result<(Vec<Member>, Vec<Part>), ArchiveError> {
+    let members = member::list(source.head, source.tree, source.mtime)?;
+    let owners = Owners::read(source.tree, source.contents, source.layers).map_err(ArchiveError::Contents)?;
+    Ok(layout::arrange(members, &owners, source.head.len(), parameters))
 }
 
-fn check(parameters: &Parameters) -> Result<(), ArchiveError> {
+pub(super) fn check(parameters: &Parameters) -> Result<(), ArchiveError> {
     let Parameters { level, window_log, max_frame, min_frame } = *parameters;
     let bounds = [
         ("the compression level", "1 to 22", i64::from(level), (1..=22).contains(&level)),
@@ -226,52 +190,78 @@ fn as_i64(number: u64) -> i64 {
 }
 
 /// What the workers share and do not change.
-struct Work<'a> {
-    members: &'a [Member],
-    ranges: &'a [Range<usize>],
-    keys: &'a [Sha256],
-    source: &'a Source<'a>,
-    store: &'a Store,
-    parameters: &'a Parameters,
-    hash_from: usize,
+pub(super) struct Work<'a> {
+    pub members: &'a [Member],
+    pub ranges: &'a [Range<usize>],
+    pub keys: &'a [Sha256],
+    pub source: &'a Source<'a>,
+    pub store: &'a Store,
+    pub parameters: &'a Parameters,
+    /// From this frame on the tar's bytes are needed for its hash.
+    pub hash_from: usize,
+    pub buffers: Buffers,
+}
+
+/// Memory for the tar bytes of frames. It is used again: fresh memory costs as much as what is done with it.
+#[derive(Default)]
+pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    /// A buffer with whatever was in it.
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back; unusually large ones are freed.
+    pub fn put(&self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        if buffer.capacity() <= MAX_BUFFER {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+        None
+    }
 }
 
 /// A frame that is ready to be written.
-struct Done {
-    frame: Frame,
+pub(super) struct Done {
+    pub frame: Frame,
     /// The uncompressed bytes, where the tar's hash needs them.
-    bytes: Option<Vec<u8>>,
+    pub bytes: Option<Vec<u8>>,
     /// Whether it was compressed now.
-    is_new: bool,
+    pub is_new: bool,
 }
 
 impl Work<'_> {
     /// Bytes of tar in frame `index`.
-    fn size(&self, index: usize) -> u64 {
+    pub fn size(&self, index: usize) -> u64 {
         self.members[self.ranges[index].clone()].iter().map(Member::size).sum()
     }
 
-    /// Makes frames until there are none left.
-    fn run(&self, queue: &Queue) {
+    /// Calls `make` for frames until there are none left.
+    pub fn run<T>(&self, queue: &Queue<T>, make: impl Fn(usize) -> Result<T, ArchiveError>) {
         let stop = Stop(queue);
         while let Some(index) = queue.next(self.ranges.len(), |index| self.size(index)) {
-            let done = self.make(index);
+            let done = make(index);
             queue.put(index, done);
         }
         // Only a panic on the way here stops the others.
         std::mem::forget(stop);
     }
 
-    fn make(&self, index: usize) -> Result<Done, ArchiveError> {
+    /// Makes a frame or takes it from the store.
+    pub fn make(&self, index: usize) -> Result<Done, ArchiveError> {
         let needs_bytes = index >= self.hash_from;
+        // Whoever works ahead may be at the same frame.
+        let _turn = self.store.take_turn(Kind::Frame, self.keys[index]);
         if let Some(done) = self.reuse(index, needs_bytes) {
             return Ok(done);
         }
         let members = &self.members[self.ranges[index].clone()];
-        let bytes = frame::assemble(members, self.source.contents).map_err(ArchiveError::Contents)?;
+        let mut bytes = self.buffers.take();
+        frame::assemble(members, self.source.contents, &mut bytes).map_err(ArchiveError::Contents)?;
         let frame = frame::compress(&bytes, self.parameters).map_err(ArchiveError::Compress)?;
         frame::keep(self.store, self.keys[index], &frame)?;
-        Ok(Done { frame, bytes: needs_bytes.then_some(bytes), is_new: true })
+        let bytes = if needs_bytes { Some(bytes) } else { self.buffers.put(bytes) };
+        Ok(Done { frame, bytes, is_new: true })
     }
 
     /// The frame from the store; nothing when it is absent or damaged.
@@ -280,85 +270,13 @@ impl Work<'_> {
         if frame.tar_size != self.size(index) {
             return None;
         }
-        let bytes = if needs_bytes { Some(frame::decompress(&frame).ok()?) } else { None };
+        let mut bytes = None;
+        if needs_bytes {
+            let mut buffer = self.buffers.take();
+            frame::decompress(&frame, &mut buffer).ok()?;
+            bytes = Some(buffer);
+        }
         Some(Done { frame, bytes, is_new: false })
-    }
-}
-
-/// Hands out frames to workers and collects them for the writer, with a bound on the bytes between.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    next: usize,
-    in_flight: u64,
-    stopped: bool,
-    done: BTreeMap<usize, Result<Done, ArchiveError>>,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next frame to make, once there is room for it; nothing when all are handed out.
-    fn next(&self, count: usize, size: impl Fn(usize) -> u64) -> Option<usize> {
-        let mut state = self.lock();
-        loop {
-            if state.stopped || state.next >= count {
-                return None;
-            }
-            let size = size(state.next);
-            if state.in_flight == 0 || state.in_flight + size <= MAX_IN_FLIGHT {
-                state.in_flight += size;
-                state.next += 1;
-                return Some(state.next - 1);
-            }
-            state = self.wait(state);
-        }
-    }
-
-    fn put(&self, index: usize, done: Result<Done, ArchiveError>) {
-        self.lock().done.insert(index, done);
-        self.changed.notify_all();
-    }
-
-    /// Waits for frame `index`.
-    fn take(&self, index: usize) -> Result<Done, ArchiveError> {
-        let mut state = self.lock();
-        loop {
-            if let Some(done) = state.done.remove(&index) {
-                return done;
-            }
-            if state.stopped {
-                return Err(ArchiveError::Compress(io::Error::other("a thread ended early")));
-            }
-            state = self.wait(state);
-        }
-    }
-
-    /// Gives back the room of a frame of `size` bytes.
-    fn written(&self, size: u64) {
-        self.lock().in_flight -= size;
-        self.changed.notify_all();
-    }
-}
-
-/// Stops all who work on a queue when it is dropped.
-struct Stop<'a>(&'a Queue);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.lock().stopped = true;
-        self.0.changed.notify_all();
     }
 }
 

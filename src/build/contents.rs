@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::digest::Sha256;
-use crate::tree::{Content, Contents};
+use crate::tree::{Content, Contents, fill};
 
 /// Bytes that were added to a tree, kept in memory, and behind them those it came with.
 pub struct NewContents<'a> {
@@ -37,6 +37,13 @@ impl Contents for NewContents<'_> {
         match self.added.get(&content.sha256) {
             Some(bytes) => Ok(bytes.clone()),
             None => self.below.read(content),
+        }
+    }
+
+    fn read_into(&self, content: &Content, buffer: &mut [u8]) -> io::Result<()> {
+        match self.added.get(&content.sha256) {
+            Some(bytes) => fill(buffer, bytes, content),
+            None => self.below.read_into(content, buffer),
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn unpack(store: &Store, path: &Path, sha256: Sha256) -> Result<Layer, Tarba
     let file = File::open(path).context("open", path)?;
     let length = file.metadata().context("look at", path)?.len();
     let pending = store.create_directory()?;
-    let pack_path = pending.path().join("pack");
+    let pack_path = pending.path().join(layer::PACK);
     let below = BTreeSet::new();
     let mut pack = PackWriter::new(File::create(&pack_path).context("make", &pack_path)?, &below);
     let compression = compression(&file).context("read", path)?;
@@ -77,9 +77,8 @@ pub fn unpack(store: &Store, path: &Path, sha256: Sha256) -> Result<Layer, Tarba
     let tree = members(TarReader::new(reader, "the tarball".to_owned()).any_owner(), &mut |bytes| {
         pack.add(bytes).context("write", &pack_path)
     })?;
-    let offsets = pack.finish().context("write", &pack_path)?;
-    let index = LayerIndex { format: layer::FORMAT, parent: None, tree, offsets };
-    let index_path = pending.path().join("layer.json");
+    let index = LayerIndex::new(None, tree, pack.finish().context("write", &pack_path)?);
+    let index_path = pending.path().join(layer::INDEX);
     let made = File::create(&index_path).context("make", &index_path)?;
     index.write(made).context("write", &index_path)?;
     store.commit_directory(pending, Stored::Layer, key(sha256))?;
@@ -200,6 +199,18 @@ impl Base {
         Self { top, tarballs: BTreeMap::new(), layers: Vec::new() }
     }
 
+    /// What the first layer gives that has it.
+    fn first<T>(&self, mut read: impl FnMut(&Layer) -> io::Result<T>) -> io::Result<T> {
+        let mut last = read(&self.top);
+        for layer in &self.layers {
+            match last {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => last = read(layer),
+                done => return done,
+            }
+        }
+        last
+    }
+
     /// Adds the tarball `name`.
     pub fn add(&mut self, name: String, mut layer: Layer) {
         self.tarballs.insert(name, std::mem::take(&mut layer.tree));
@@ -209,14 +220,11 @@ impl Base {
 
 impl Contents for Base {
     fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
-        let mut last = self.top.read(content);
-        for layer in &self.layers {
-            match last {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => last = layer.read(content),
-                done => return done,
-            }
-        }
-        last
+        self.first(|layer| layer.read(content))
+    }
+
+    fn read_into(&self, content: &Content, buffer: &mut [u8]) -> io::Result<()> {
+        self.first(|layer| layer.read_into(content, buffer))
     }
 }
 

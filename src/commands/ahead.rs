@@ -1,18 +1,21 @@
-//! Work on a finished layer while the next one is in the making: its frames are compressed, its files are searched for
-//! secrets. All of it is kept in the store, where the build finds it; what is not done in time the build does itself.
+//! Work on layers in the making: frames of what scripts will hardly change any more are compressed, files are searched for
+//! secrets. All of it is kept by content in the store, where the build finds what is right; what is not done in time, or
+//! turns out different, the build does itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
+use super::build::head;
 use super::session::Session;
 use crate::archive::{self, Source};
 use crate::build::finish;
 use crate::build::secrets::{self, CleanContents};
+use crate::build::stage::Foreseen;
 use crate::digest::Sha256;
 use crate::layer::Layer;
-use crate::plan::{Plan, Stage};
+use crate::plan::Plan;
 use crate::priority::give_way;
 
 type Done = BTreeSet<Sha256>;
@@ -21,53 +24,60 @@ type Done = BTreeSet<Sha256>;
 pub(super) struct Ahead<'scope> {
     session: &'scope Session<'scope>,
     plan: &'scope Plan,
-    stop: std::sync::Arc<AtomicBool>,
-    threads: Mutex<Vec<ScopedJoinHandle<'scope, Done>>>,
+    /// Each with what stops it.
+    threads: Mutex<Vec<(Arc<AtomicBool>, ScopedJoinHandle<'scope, Done>)>>,
 }
 
 impl<'scope> Ahead<'scope> {
     pub fn new(session: &'scope Session<'scope>, plan: &'scope Plan) -> Self {
-        Self { session, plan, stop: std::sync::Arc::default(), threads: Mutex::default() }
+        Self { session, plan, threads: Mutex::default() }
     }
 
-    /// Begins with the layer that has this number, counted from the lowest.
-    pub fn start(&self, scope: &'scope Scope<'scope, '_>, layer: usize) {
-        let (session, plan, stop) = (self.session, self.plan, self.stop.clone());
-        let Some(stage) = plan.stages.get(layer) else { return };
+    /// Begins with a foreseen layer. What was begun before ends: each of them stands on the ones before.
+    pub fn start(&self, scope: &'scope Scope<'scope, '_>, foreseen: Foreseen) {
+        self.end();
+        let (session, plan, stop) = (self.session, self.plan, Arc::<AtomicBool>::default());
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("ahead".to_owned());
         let thread = thread.spawn_scoped(scope, move || {
             give_way();
-            work(session, plan, stage, &stop)
+            foreseen.open().map_or_else(|_| Done::new(), |layer| work(session, plan, &layer, &stop))
         });
         // Where no thread can be had, the build does it later.
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(thread);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.extend(thread.map(|thread| (stopped, thread)));
     }
 
-    /// Ends what is under way. Gives the names of the frames that were compressed.
-    pub fn stop(self) -> Done {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Waits for what is under way to end. Gives the names of the frames that were compressed.
+    pub fn wait(self) -> Done {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+        threads.into_iter().filter_map(|(_, thread)| thread.join().ok()).flatten().collect()
+    }
+
+    /// Lets nothing more begin. What is under way ends by itself, and soon.
+    pub fn end(&self) {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().for_each(|(stop, _)| stop.store(true, Ordering::Relaxed));
     }
 }
 
 impl Drop for Ahead<'_> {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
     }
 }
 
 /// Errors are left to the build, which meets them again if they matter.
-fn work(session: &Session<'_>, plan: &Plan, stage: &Stage, stop: &AtomicBool) -> Done {
-    let Ok(layer) = Layer::open(&session.store, stage.key) else { return Done::new() };
+fn work(session: &Session<'_>, plan: &Plan, layer: &Layer, stop: &AtomicBool) -> Done {
     let tree = finish::foresee(&layer.tree, plan.epoch);
     let layers: BTreeMap<String, usize> = plan.layer_of_packages();
-    let source = Source { tree: &tree, contents: &layer, head: &[], mtime: plan.epoch, layers: &layers };
+    let Ok(head) = head(plan) else { return Done::new() };
+    let source = Source { tree: &tree, contents: layer, head: &head, mtime: plan.epoch, layers: &layers };
     let (store, threads) = (&session.store, session.options.jobs);
     let done = archive::warm(&source, store, &plan.parameters, threads, stop).unwrap_or_default();
     if !stop.load(Ordering::Relaxed) {
-        let list = CleanContents::of(store, stage.key);
-        if let Ok(report) = secrets::scan(&layer.tree, &layer, &list.read()) {
+        let list = CleanContents::of(store, layer.key);
+        if let Ok(report) = secrets::scan(&layer.tree, layer, &list.read()) {
             let _ = list.keep(&report.clean);
         }
     }

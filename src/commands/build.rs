@@ -26,7 +26,7 @@ use crate::digest::Sha256;
 use crate::plan::{Plan, digest_json};
 use crate::progress::Event;
 use crate::store::{Context as _, Kind, TemporaryDirectory};
-use crate::tree::{Tree, TreePath};
+use crate::tree::{Tree, TreePath, TreePathError};
 
 /// What became of one image.
 #[derive(Debug, Serialize)]
@@ -167,12 +167,13 @@ pub(super) fn build_once(session: &Session, plan: &Plan) -> Result<Built, Comman
     std::thread::scope(|scope| {
         let ahead = Ahead::new(session, plan);
         let stages::Layers { top, built, leaving } =
-            stages::make(session, plan, &|layer| ahead.start(scope, layer))?;
+            stages::make(session, plan, &|foreseen| ahead.start(scope, foreseen))?;
         let mut base = Base::new(top);
         tarballs::add(session, plan, &mut base)?;
         let (tree, contents) = compose_all(session, plan, &base)?;
-        let ahead = ahead.stop();
+        ahead.end();
         let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
+        let ahead = ahead.wait();
         let compressed_ahead = summary.keys.iter().filter(|key| ahead.contains(key)).count();
         let frames_compressed = summary.compressed + compressed_ahead;
         let done = Done::Built {
@@ -271,8 +272,7 @@ fn write(
     let failed = |error: &dyn std::error::Error| {
         CommandError::failed(&format!("{}: cannot write its archive", image.name), error)
     };
-    let configuration = TreePath::new("etc/vzdump/pct.conf").map_err(|error| failed(&error))?;
-    let head = [archive::Head { path: configuration, bytes: plan.config.clone().into_bytes() }];
+    let head = head(plan).map_err(|error| failed(&error))?;
     let layers = plan.layer_of_packages();
     let source = archive::Source { tree, contents, head: &head, mtime: plan.epoch, layers: &layers };
     let file = EarlyFile::new(File::create(&path).context("make", &path)?);
@@ -330,6 +330,12 @@ fn write(
     session.check_cancelled()?;
     result.commit(made, &manifest, &session.store)?;
     Ok((manifest, summary))
+}
+
+/// What goes before the tree.
+pub(super) fn head(plan: &Plan) -> Result<[archive::Head; 1], TreePathError> {
+    let path = TreePath::new("etc/vzdump/pct.conf")?;
+    Ok([archive::Head { path, bytes: plan.config.clone().into_bytes() }])
 }
 
 /// The hash of the lock's rows that the image uses.

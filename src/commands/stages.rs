@@ -6,7 +6,7 @@ use super::CommandError;
 use super::layers::note;
 use super::lock::fetcher;
 use super::session::Session;
-use crate::build::stage;
+use crate::build::stage::{self, Foreseen, News};
 use crate::layer::{Layer, LayerError};
 use crate::plan::{Plan, Stage};
 use crate::sandbox::IdRange;
@@ -22,12 +22,15 @@ pub(super) struct Layers {
     pub leaving: stage::Leaving,
 }
 
-/// Finds or makes all layers of `plan`. `on_lower` is called with the number of each layer that is finished while one
-/// above it is still to be made.
+/// Finds or makes all layers of `plan`. `on_foreseen` gets each layer that is made before its last scripts run.
 ///
 /// # Errors
 /// When packages cannot be fetched or a layer cannot be built.
-pub(super) fn make(session: &Session, plan: &Plan, on_lower: &dyn Fn(usize)) -> Result<Layers, CommandError> {
+pub(super) fn make(
+    session: &Session,
+    plan: &Plan,
+    on_foreseen: &dyn Fn(Foreseen),
+) -> Result<Layers, CommandError> {
     let image = &plan.evaluated.image.name;
     let failed = |doing: &str, error: &dyn std::error::Error| {
         CommandError::failed(&format!("{image}: {doing}"), error)
@@ -50,7 +53,7 @@ pub(super) fn make(session: &Session, plan: &Plan, on_lower: &dyn Fn(usize)) -> 
             None => missing.push((index, stage)),
         }
     }
-    let leaving = build(session, plan, &missing, on_lower)?;
+    let leaving = build(session, plan, &missing, on_foreseen)?;
     let gone = || CommandError::Failed(format!("{image}: a layer that was just made is gone from the store"));
     Ok(Layers { top: open(last)?.ok_or_else(gone)?, built: missing.len(), leaving })
 }
@@ -60,7 +63,7 @@ fn build(
     session: &Session,
     plan: &Plan,
     missing: &[(usize, &Stage)],
-    on_lower: &dyn Fn(usize),
+    on_foreseen: &dyn Fn(Foreseen),
 ) -> Result<stage::Leaving, CommandError> {
     let image = &plan.evaluated.image.name;
     let failed = |doing: &str, error: &dyn std::error::Error| {
@@ -92,17 +95,16 @@ fn build(
         })
         .collect();
     let mut noted = Ok(());
-    let mut made = |place: usize| {
-        let (index, stage) = missing[place];
-        let result = note(session, stage);
-        if noted.is_ok() {
-            noted = result;
-        }
-        if place + 1 < missing.len() {
-            on_lower(index);
+    let mut on_news = |news: News| match news {
+        News::Foreseen(foreseen) => on_foreseen(foreseen),
+        News::Made(place) => {
+            let result = note(session, missing[place].1);
+            if noted.is_ok() {
+                noted = result;
+            }
         }
     };
-    let built = stage::build_all(&works, &session.store, session.reporter, &mut made);
+    let built = stage::build_all(&works, &session.store, session.reporter, &mut on_news);
     session.check_cancelled()?;
     let leaving = built.map_err(|error| failed("cannot build its packages", &error))?;
     noted.map(|()| leaving)

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use rayon::prelude::*;
 
 use super::pack::{MAX_BELOW, lost, open_one};
-use super::{LayerError, LayerIndex};
+use super::{LayerError, LayerFiles, LayerIndex};
 use crate::digest::{HashingWriter, Sha256};
 use crate::store::Store;
 use crate::tree::Content;
@@ -22,12 +22,13 @@ const CHUNK: usize = 256 << 10;
 /// # Errors
 /// See [`LayerError`]. Nothing is noted in the store.
 pub fn check(store: &Store, key: Sha256) -> Result<u64, LayerError> {
-    let (index, pack) = open_one(store, key)?;
+    let (LayerIndex { head, tree }, LayerFiles { pack, .. }) = open_one(store, key)?;
     let damaged = |reason: String| LayerError::Damaged { key, reason };
+    let used = tree.values().filter_map(|node| node.content()).map(|c| (c.sha256, c.size));
     let contents: BTreeMap<Sha256, u64> =
-        index.tree.values().filter_map(|node| node.content()).map(|c| (c.sha256, c.size)).collect();
-    let mut held = Vec::with_capacity(index.offsets.len());
-    for (sha256, offset) in &index.offsets {
+        used.chain(head.former.iter().map(|(sha256, size)| (*sha256, *size))).collect();
+    let mut held = Vec::with_capacity(head.offsets.len());
+    for (sha256, offset) in &head.offsets {
         let size = contents.get(sha256);
         let size = *size.ok_or_else(|| damaged(format!("its pack has a content {sha256} of no file")))?;
         held.push((Content { sha256: *sha256, size }, *offset));
@@ -42,10 +43,10 @@ pub fn check(store: &Store, key: Sha256) -> Result<u64, LayerError> {
     if let Some(reason) = bad {
         return Err(damaged(reason.to_string()));
     }
-    match contents_below(store, &index) {
+    match contents_below(store, head.parent) {
         Some(below) => {
-            let held = |content: &Sha256| index.offsets.contains_key(content) || below.contains(content);
-            lost(&index.tree, held).map_or(Ok(length), |reason| Err(damaged(reason)))
+            let held = |content: &Sha256| head.offsets.contains_key(content) || below.contains(content);
+            lost(&tree, held).map_or(Ok(length), |reason| Err(damaged(reason)))
         }
         None => Ok(length),
     }
@@ -70,14 +71,14 @@ fn compare(pack: &File, content: Content, offset: u64) -> io::Result<()> {
 
 /// What the layers below hold. Nothing can be said where one cannot be opened: that one is damaged or missing, and made
 /// again before the layer above is used.
-fn contents_below(store: &Store, index: &LayerIndex) -> Option<BTreeSet<Sha256>> {
+fn contents_below(store: &Store, parent: Option<Sha256>) -> Option<BTreeSet<Sha256>> {
     let mut held = BTreeSet::new();
-    let mut parent = index.parent;
+    let mut parent = parent;
     for _ in 0..MAX_BELOW {
         let Some(key) = parent else { break };
         let (below, _) = open_one(store, key).ok()?;
-        held.extend(below.offsets.into_keys());
-        parent = below.parent;
+        held.extend(below.head.offsets.into_keys());
+        parent = below.head.parent;
     }
     Some(held)
 }
@@ -87,7 +88,7 @@ mod tests {
     use std::fs;
 
     use super::super::pack::store_layer;
-    use super::super::{Layer, PackWriter};
+    use super::super::{INDEX, Layer, PACK, PackWriter};
     use super::*;
     use crate::store::Kind;
     use crate::tree::{Node, Tree, TreePath};
@@ -105,7 +106,7 @@ mod tests {
         let tree = Tree::from([file("a", contents[0]), file("b", contents[1]), file("c", contents[2])]);
         store_layer(&store, key, tree, &contents);
         assert_eq!(check(&store, key).unwrap(), 8);
-        for name in ["pack", "layer.json"] {
+        for name in [PACK, INDEX] {
             let path = store.path(Kind::Layer, key).join(name);
             let good = fs::read(&path).unwrap();
             for bit in 0..good.len() * 8 {
@@ -134,11 +135,10 @@ mod tests {
         store_layer(&store, below, Tree::from([file("a", b"random")]), &[b"random"]);
         let pending = store.create_directory().unwrap();
         let none = BTreeSet::new();
-        let pack = PackWriter::new(File::create(pending.path().join("pack")).unwrap(), &none);
+        let pack = PackWriter::new(File::create(pending.path().join(PACK)).unwrap(), &none);
         let tree = Tree::from([file("a", b"random")]);
-        let offsets = pack.finish().unwrap();
-        let index = LayerIndex { format: super::super::FORMAT, parent: Some(below), tree, offsets };
-        index.write(File::create(pending.path().join("layer.json")).unwrap()).unwrap();
+        let index = LayerIndex::new(Some(below), tree, pack.finish().unwrap());
+        index.write(File::create(pending.path().join(INDEX)).unwrap()).unwrap();
         store.commit_directory(pending, Kind::Layer, above).unwrap();
         assert_eq!(check(&store, above).unwrap(), 0);
         store.remove(Kind::Layer, below).unwrap();

@@ -5,16 +5,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt as _;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
-use super::LayerIndex;
-use crate::digest::{HashingWriter, Sha256};
-use crate::store::{Damage, Kind, Object, Store, Unusable, read_sealed, touch};
+use super::{INDEX, LayerHead, LayerIndex, PACK};
+use crate::digest::Sha256;
+use crate::store::{Damage, Kind, Object, Store, Unusable, touch};
 use crate::tree::{Content, Contents, Node, Tree};
 
-/// Longest `layer.json` that is read, in bytes: some hundred times that of a full desktop.
-const MAX_INDEX: u64 = 1 << 30;
+/// Size of the buffer before a pack, in bytes: larger contents are written as they are.
+const BUFFER: usize = 32 << 10;
 /// Most layers below another.
 pub(super) const MAX_BELOW: usize = 64;
 
@@ -35,7 +32,16 @@ pub struct Layer {
 struct Pack {
     key: Sha256,
     offsets: BTreeMap<Sha256, u64>,
-    file: File,
+    files: LayerFiles,
+}
+
+/// The files of a layer, open.
+#[derive(Debug)]
+pub struct LayerFiles {
+    /// Where contents lie, and the tree.
+    pub index: File,
+    /// The contents.
+    pub pack: File,
 }
 
 /// A layer of the store cannot be used.
@@ -87,26 +93,48 @@ impl Layer {
     }
 
     fn try_open(store: &Store, key: Sha256) -> Result<Self, LayerError> {
-        let (index, file) = open_one(store, key)?;
-        let mut parent = index.parent;
-        let mut packs = vec![Pack { key, offsets: index.offsets, file }];
+        let (index, files) = open_one(store, key)?;
+        let layer = Self::over_parents(store, key, index, files)?;
+        for pack in &layer.packs {
+            touch(&store.path(Kind::Layer, pack.key));
+        }
+        Ok(layer)
+    }
+
+    /// What the layer `key` will be if nothing changes any more: its index so far and its pack. Those below have to be in the
+    /// store.
+    ///
+    /// # Errors
+    /// See [`LayerError`].
+    pub fn foreseen(store: &Store, key: Sha256, files: LayerFiles) -> Result<Self, LayerError> {
+        let index = LayerIndex::read(&files.index).map_err(|error| unusable(key, error))?;
+        Self::over_parents(store, key, index, files)
+    }
+
+    fn over_parents(
+        store: &Store,
+        key: Sha256,
+        index: LayerIndex,
+        files: LayerFiles,
+    ) -> Result<Self, LayerError> {
+        let LayerIndex { head, tree } = index;
+        let mut parent = head.parent;
+        let mut packs = vec![Pack { key, offsets: head.offsets, files }];
         while let Some(below) = parent {
-            let (index, file) = open_as::<BelowIndex>(store, below)?;
-            parent = index.parent;
-            packs.push(Pack { key: below, offsets: index.offsets, file });
+            let files = open_files(store, below)?;
+            let head = LayerHead::read(&files.index).map_err(|error| unusable(below, error))?;
+            parent = head.parent;
+            packs.push(Pack { key: below, offsets: head.offsets, files });
             if packs.len() > MAX_BELOW {
                 let reason = format!("more than {MAX_BELOW} layers below");
                 return Err(LayerError::Damaged { key, reason });
             }
         }
         let held = |content: &Sha256| packs.iter().any(|pack| pack.offsets.contains_key(content));
-        if let Some(reason) = lost(&index.tree, held) {
+        if let Some(reason) = lost(&tree, held) {
             return Err(LayerError::Damaged { key, reason });
         }
-        for pack in &packs {
-            touch(&store.path(Kind::Layer, pack.key));
-        }
-        Ok(Self { key, tree: index.tree, packs, store: store.clone() })
+        Ok(Self { key, tree, packs, store: store.clone() })
     }
 
     /// All contents that this layer and those below it hold.
@@ -114,9 +142,14 @@ impl Layer {
         self.packs.iter().flat_map(|pack| pack.offsets.keys().copied()).collect()
     }
 
-    /// The pack files, this layer's first, each with the place of its contents.
-    pub fn packs(&self) -> impl Iterator<Item = (&BTreeMap<Sha256, u64>, &File)> {
-        self.packs.iter().map(|pack| (&pack.offsets, &pack.file))
+    /// The files of this layer, then those of the layers below.
+    pub fn files(&self) -> impl Iterator<Item = &LayerFiles> {
+        self.packs.iter().map(|pack| &pack.files)
+    }
+
+    /// Where each content lies in the packs, this layer's first.
+    pub fn offsets(&self) -> impl Iterator<Item = &BTreeMap<Sha256, u64>> {
+        self.packs.iter().map(|pack| &pack.offsets)
     }
 
     /// Notes that the pack that holds `content` is damaged: what [reading](Contents::read) does by itself, for whoever
@@ -142,78 +175,57 @@ pub(super) fn lost(tree: &Tree, held: impl Fn(&Sha256) -> bool) -> Option<String
     Some(format!("the content of `{path}` is neither in its pack nor in one below"))
 }
 
-/// Opens the files of one layer.
-pub(super) fn open_one(store: &Store, key: Sha256) -> Result<(LayerIndex, File), LayerError> {
-    open_as(store, key)
+/// Opens one layer.
+pub(super) fn open_one(store: &Store, key: Sha256) -> Result<(LayerIndex, LayerFiles), LayerError> {
+    let files = open_files(store, key)?;
+    let index = LayerIndex::read(&files.index).map_err(|error| unusable(key, error))?;
+    Ok((index, files))
 }
 
-/// What is needed of the index of a layer that lies below another: that one has the whole tree.
-#[derive(Deserialize)]
-struct BelowIndex {
-    format: u32,
-    parent: Option<Sha256>,
-    offsets: BTreeMap<Sha256, u64>,
-}
-
-/// An index, or a part of one.
-trait Index: DeserializeOwned {
-    fn format(&self) -> u32;
-}
-
-impl Index for LayerIndex {
-    fn format(&self) -> u32 {
-        self.format
-    }
-}
-
-impl Index for BelowIndex {
-    fn format(&self) -> u32 {
-        self.format
-    }
-}
-
-fn open_as<T: Index>(store: &Store, key: Sha256) -> Result<(T, File), LayerError> {
+fn open_files(store: &Store, key: Sha256) -> Result<LayerFiles, LayerError> {
     let directory = store.path(Kind::Layer, key);
-    let damaged = |reason: String| LayerError::Damaged { key, reason };
-    let unreadable = |name: &str, source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound if !directory.exists() => LayerError::Missing(key),
-        io::ErrorKind::NotFound => damaged(format!("it has no `{name}`")),
-        _ => LayerError::Unreadable { key, source },
+    let open = |name: &str| {
+        File::open(directory.join(name)).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if !directory.exists() => LayerError::Missing(key),
+            io::ErrorKind::NotFound => LayerError::Damaged { key, reason: format!("it has no `{name}`") },
+            _ => LayerError::Unreadable { key, source },
+        })
     };
-    let index = directory.join("layer.json");
-    let text = read_sealed(&index, MAX_INDEX).map_err(|error| match error {
-        Unusable::Missing => unreadable("layer.json", io::ErrorKind::NotFound.into()),
-        Unusable::Damaged(reason) => damaged(format!("its index: {reason}")),
-    })?;
-    let index: T = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    if index.format() != super::FORMAT {
-        return Err(damaged("it has another format".into()));
+    Ok(LayerFiles { index: open(INDEX)?, pack: open(PACK)? })
+}
+
+fn unusable(key: Sha256, error: Unusable) -> LayerError {
+    match error {
+        Unusable::Missing => LayerError::Missing(key),
+        Unusable::Damaged(reason) => LayerError::Damaged { key, reason: format!("its index: {reason}") },
     }
-    let pack = File::open(directory.join("pack")).map_err(|error| unreadable("pack", error))?;
-    Ok((index, pack))
 }
 
 impl Contents for Layer {
     fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(content.size).map_err(|_| io::ErrorKind::OutOfMemory)?];
+        self.read_into(content, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_into(&self, content: &Content, buffer: &mut [u8]) -> io::Result<()> {
         let place = self.packs.iter().find_map(|pack| Some((*pack.offsets.get(&content.sha256)?, pack)));
         let (offset, pack) = place.ok_or_else(|| {
             let message = format!("content {} is not in layer {}", content.sha256, self.key);
             io::Error::new(io::ErrorKind::NotFound, message)
         })?;
-        let size = usize::try_from(content.size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut bytes = vec![0; size];
-        match pack.file.read_exact_at(&mut bytes, offset) {
+        match pack.files.pack.read_exact_at(buffer, offset) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.damaged(pack.key, "its pack is cut off".into()));
             }
             read => read?,
         }
-        let found = Sha256::of(&bytes);
+        let found = Sha256::of(buffer);
         if found != content.sha256 {
             let reason = format!("its content {} now hashes to {found}", content.sha256);
             return Err(self.damaged(pack.key, reason));
         }
-        Ok(bytes)
+        Ok(())
     }
 }
 
@@ -221,14 +233,14 @@ impl Contents for Layer {
 pub struct PackWriter<'a, W: Write> {
     pack: BufWriter<W>,
     length: u64,
-    offsets: BTreeMap<Sha256, u64>,
+    packed: BTreeMap<Content, u64>,
     below: &'a BTreeSet<Sha256>,
 }
 
 impl<'a, W: Write> PackWriter<'a, W> {
     /// Starts an empty pack; contents in `below` are not written again.
     pub fn new(pack: W, below: &'a BTreeSet<Sha256>) -> Self {
-        Self { pack: BufWriter::with_capacity(1 << 20, pack), length: 0, offsets: BTreeMap::new(), below }
+        Self { pack: BufWriter::with_capacity(BUFFER, pack), length: 0, packed: BTreeMap::new(), below }
     }
 
     /// Adds `bytes` unless they are there already, and names them.
@@ -246,35 +258,30 @@ impl<'a, W: Write> PackWriter<'a, W> {
     /// # Errors
     /// When the pack cannot be written.
     pub fn add_hashed(&mut self, content: Content, bytes: &[u8]) -> io::Result<()> {
-        if !self.below.contains(&content.sha256) && !self.offsets.contains_key(&content.sha256) {
+        if !self.below.contains(&content.sha256) && !self.packed.contains_key(&content) {
             self.pack.write_all(bytes)?;
-            self.offsets.insert(content.sha256, self.length);
+            self.packed.insert(content, self.length);
             self.length += content.size;
         }
         Ok(())
+    }
+
+    /// Flushes the pack, so that others can read what it has, and gives the place of each content.
+    ///
+    /// # Errors
+    /// When the pack cannot be written.
+    pub fn flush(&mut self) -> io::Result<&BTreeMap<Content, u64>> {
+        self.pack.flush()?;
+        Ok(&self.packed)
     }
 
     /// Flushes the pack and gives the place of each content.
     ///
     /// # Errors
     /// When the pack cannot be written.
-    pub fn finish(mut self) -> io::Result<BTreeMap<Sha256, u64>> {
+    pub fn finish(mut self) -> io::Result<BTreeMap<Content, u64>> {
         self.pack.flush()?;
-        Ok(self.offsets)
-    }
-}
-
-impl LayerIndex {
-    /// Writes the index with its hash as last line.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, out: impl Write) -> io::Result<()> {
-        let mut out = HashingWriter::new(BufWriter::new(out));
-        serde_json::to_writer(&mut out, self).map_err(io::Error::other)?;
-        let (seal, _, mut out) = out.finish();
-        writeln!(out, "\n{seal}")?;
-        out.flush()
+        Ok(self.packed)
     }
 }
 
@@ -283,12 +290,12 @@ impl LayerIndex {
 pub(crate) fn store_layer(store: &Store, key: Sha256, tree: Tree, bytes: &[&[u8]]) -> Layer {
     let pending = store.create_directory().unwrap();
     let below = &BTreeSet::new();
-    let mut pack = PackWriter::new(File::create(pending.path().join("pack")).unwrap(), below);
+    let mut pack = PackWriter::new(File::create(pending.path().join(PACK)).unwrap(), below);
     for bytes in bytes {
         pack.add(bytes).unwrap();
     }
-    let index = LayerIndex { format: super::FORMAT, parent: None, tree, offsets: pack.finish().unwrap() };
-    index.write(File::create(pending.path().join("layer.json")).unwrap()).unwrap();
+    let index = LayerIndex::new(None, tree, pack.finish().unwrap());
+    index.write(File::create(pending.path().join(INDEX)).unwrap()).unwrap();
     store.commit_directory(pending, Kind::Layer, key).unwrap();
     Layer::open(store, key).unwrap()
 }
@@ -322,9 +329,10 @@ mod tests {
         assert_eq!(layer.read(&content).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(store.take_damaged()[0].reason, "its pack is cut off");
 
-        let index = store.path(Kind::Layer, key).join("layer.json");
-        let text = fs::read_to_string(&index).unwrap().replace("\"mtime\":7", "\"mtime\":8");
-        fs::write(&index, text).unwrap();
+        let index = store.path(Kind::Layer, key).join(INDEX);
+        let mut bytes = fs::read(&index).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&index, bytes).unwrap();
         assert!(matches!(Layer::open(&store, key), Err(LayerError::Damaged { .. })));
         assert_eq!(store.take_damaged().len(), 1);
         assert!(matches!(Layer::open(&store, Sha256::of("no")), Err(LayerError::Missing(_))));

@@ -8,6 +8,7 @@ mod damage;
 mod running;
 mod sealed;
 mod temporary;
+mod turns;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -22,6 +23,8 @@ pub use sealed::Unusable;
 pub(crate) use sealed::read as read_sealed;
 pub use temporary::TemporaryDirectory;
 pub(crate) use temporary::{clear, file as temporary_file, remove};
+pub use turns::Turn;
+use turns::Turns;
 
 /// How often it is tried to take a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -66,6 +69,7 @@ impl Kind {
 pub struct Store {
     root: PathBuf,
     damaged: Arc<Mutex<Vec<Damage>>>,
+    turns: Arc<Turns>,
 }
 
 /// Something went wrong with a file of the store.
@@ -115,7 +119,7 @@ impl Store {
             let directory = root.join(name);
             fs::create_dir_all(&directory).context("make the directory", &directory)?;
         }
-        Ok(Self { root, damaged: Arc::default() })
+        Ok(Self { root, damaged: Arc::default(), turns: Arc::default() })
     }
 
     /// The store's directory.

@@ -84,6 +84,28 @@ pub trait Contents: Sync {
     /// # Errors
     /// `NotFound` when they are not here, `InvalidData` when what is here hashes to something else.
     fn read(&self, content: &Content) -> io::Result<Vec<u8>>;
+
+    /// As [`read`](Self::read), into `buffer`, which is as long as the content.
+    ///
+    /// # Errors
+    /// As `read`; `InvalidData` also when the content has another length than `buffer`.
+    fn read_into(&self, content: &Content, buffer: &mut [u8]) -> io::Result<()> {
+        fill(buffer, &self.read(content)?, content)
+    }
+}
+
+/// Copies `bytes`, which are those of `content`, into `buffer`.
+///
+/// # Errors
+/// `InvalidData` when they have not the same length.
+pub fn fill(buffer: &mut [u8], bytes: &[u8], content: &Content) -> io::Result<()> {
+    if buffer.len() != bytes.len() {
+        let message =
+            format!("content {} has {} bytes instead of {}", content.sha256, bytes.len(), buffer.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    buffer.copy_from_slice(bytes);
+    Ok(())
 }
 
 impl Contents for BTreeMap<Sha256, Vec<u8>> {

@@ -5,7 +5,7 @@ use std::fs;
 
 use build_images::archive::{Parameters, ReadError, Summary, TableError, read};
 use build_images::digest::Sha256;
-use build_images::store::Kind;
+use build_images::store::{Kind, Store};
 use build_images::tree::Node;
 use proptest::prelude::*;
 
@@ -298,16 +298,67 @@ fn images_on_one_layer_have_its_frames_in_common() {
     let source = build_images::archive::Source {
         tree: &lower.tree,
         contents: &lower.contents,
-        head: &[],
+        head: &lower.head,
         mtime: EPOCH,
         layers: &lower.layers,
     };
     let stop = std::sync::atomic::AtomicBool::new(false);
     let warmed = build_images::archive::warm(&source, &store, &SMALL, 2, &stop).unwrap();
+    let states = |store: &Store| {
+        let names = fs::read_dir(store.root().join(Kind::Frame.directory())).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".state")).collect::<BTreeSet<_>>()
+    };
+    let early = states(&store);
     let (again, bytes) = image("one", 30).write(&store, &SMALL, 2).unwrap();
+    // So are the states of the tar's hash, but for the one at the end of what was warmed.
+    assert!(early.len() > 2);
     let used = again.keys.iter().filter(|key| warmed.contains(key)).count();
     assert_eq!((used, again.compressed), (warmed.len(), again.keys.len() - used));
     assert!(!warmed.is_empty());
     let (_keep, store) = crate::support::store();
     assert_eq!(bytes, image("one", 30).write(&store, &SMALL, 1).unwrap().1);
+    assert_eq!(early.difference(&states(&store)).count(), 1);
+}
+
+/// Which layer a directory stands with must not put it behind what it holds.
+#[test]
+fn directories_stand_before_what_they_hold() {
+    let mut sample = Sample::new();
+    for (package, layer) in [("lower", 0), ("upper", 1)] {
+        sample.layers.insert(package.to_owned(), layer);
+    }
+    for directory in ["usr/a", "usr/a/b", "usr/a/b/c", "usr/d", "usr/e", "usr/e/f", "usr/g"] {
+        sample.put(directory, Node::directory(0o755, EPOCH));
+    }
+    for file in ["usr/a/b/c/lower", "usr/d/upper", "usr/e/f/none", "usr/e/f/lower"] {
+        sample.file(file, noise(file.len() as u64, 100));
+    }
+    sample.hardlink("usr/g/link", "usr/e/f/lower");
+    // No package has the directories above; the upper one has one of those below which the lower one has a file.
+    sample.own("lower", &["usr/a/b/c/lower", "usr/e/f/lower"]);
+    sample.own("upper", &["usr/d", "usr/d/upper", "usr/a/b"]);
+    let (_keep, store) = store();
+    let (_, bytes) = sample.write(&store, &SMALL, 2).unwrap();
+    let tar = zstd::decode_all(bytes.as_slice()).unwrap();
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    let names: Vec<_> = names.filter(|name| name.starts_with("./usr/")).collect();
+    insta::assert_snapshot!(names.join("\n"), @r"
+    ./usr/
+    ./usr/a/
+    ./usr/a/b/
+    ./usr/a/b/c/
+    ./usr/e/
+    ./usr/e/f/
+    ./usr/g/
+    ./usr/a/b/c/lower
+    ./usr/e/f/lower
+    ./usr/g/link
+    ./usr/d/
+    ./usr/d/upper
+    ./usr/bin/
+    ./usr/share/
+    ./usr/e/f/none
+    ");
 }

@@ -10,7 +10,7 @@ use build_images::digest::Sha256;
 use build_images::layer::Layer;
 use build_images::model::recipe::{Group, User};
 use build_images::store::{Kind, Store};
-use build_images::tree::{Contents as _, TreePath};
+use build_images::tree::{Contents as _, Tree, TreePath};
 
 use crate::machine::{self, EPOCH, Watch, import, job, run, run_all, run_until};
 use crate::packages;
@@ -195,6 +195,76 @@ fn layers_made_on_one_root_are_those_made_one_by_one() {
     store.remove(Kind::Layer, jobs[1].key()).unwrap();
     assert_eq!(run_all(store, &jobs, &quick()).unwrap(), [0, 1]);
     assert_eq!(made(jobs[0].key()), before);
+}
+
+/// Changes files that were read before it ran, in all the ways there are, with size and time as they were.
+const CHANGER: &str = r#"#!/bin/sh
+set -e
+cd /usr/share/changed
+change() {
+  stamp=$(stat -c %y "$1")
+  "$2" "$1"
+  touch -d "$stamp" "$1"
+}
+in_place() { printf new | dd of="$1" conv=notrunc status=none; }
+renamed() { printf new >"$1.tmp"; chmod --reference="$1" "$1.tmp"; mv "$1.tmp" "$1"; }
+linked() { mkdir other; ln "$1" other/name; printf new | dd of=other/name conv=notrunc status=none; rm -r other; }
+mapped() {
+  printf new >/tmp/bytes
+  perl -e '
+    open my $file, "+<", $ARGV[0] or die;
+    my $at = syscall(MMAP, 0, 3, 3, 1, fileno $file, 0);
+    die $! if $at == -1;
+    open my $bytes, "<", "/tmp/bytes" or die;
+    syscall(READ, fileno $bytes, $at, 3) == 3 or die $!;' "$1"
+  rm /tmp/bytes
+}
+change written in_place
+change replaced renamed
+change linked linked
+mapped mapped
+mapped /usr/share/below
+chmod 600 private
+"#;
+
+/// The last scripts run when most files have been read already.
+#[test]
+fn what_the_last_scripts_change_is_in_the_layer() {
+    let Some((store, base)) = base() else { return };
+    let (map, read) = if cfg!(target_arch = "x86_64") { ("9", "0") } else { ("222", "63") };
+    let script = CHANGER.replace("MMAP", map).replace("READ", read);
+    let below = on_top(store, *base, &[Deb::new("below", "1").file("/usr/share/below", "old")]);
+    let names = ["written", "replaced", "linked", "mapped", "private", "left"];
+    let files = names.iter().fold(Deb::new("changed", "1"), |package, name| {
+        package.file(&format!("/usr/share/changed/{name}"), "old")
+    });
+    let jobs = [below.clone(), on_top(store, below.key(), &[files.script("postinst", &script)])];
+    let check = |layer: &Layer| {
+        let found = names.map(|name| text(layer, &format!("usr/share/changed/{name}")));
+        assert_eq!(found, ["new", "new", "new", "new", "old", "old"]);
+        assert_eq!(text(layer, "usr/share/below"), "new");
+        let private = &layer.tree[&TreePath::new("usr/share/changed/private").unwrap()];
+        assert_eq!(private.mode, 0o600);
+        // What files held before is in the pack, and counts.
+        build_images::layer::check(store, layer.key).unwrap();
+    };
+    // On one root, and on one that was restored.
+    let mut foreseen = Vec::new();
+    let made = machine::run_all_with(store, &jobs, &quick(), &mut |layer| foreseen.push(layer));
+    assert_eq!(made.unwrap_or_else(|error| panic!("{error}")), [0, 1]);
+    check(&Layer::open(store, jobs[1].key()).unwrap());
+    store.remove(Kind::Layer, jobs[1].key()).unwrap();
+    check(&run(store, &jobs[1], &quick(), &Watch::new()).unwrap());
+
+    // What was foreseen is what the layers would have been without the last script.
+    let [first, second] = foreseen.as_slice() else { panic!("{}", foreseen.len()) };
+    assert_eq!(text(first, "usr/share/below"), "old");
+    assert_eq!(text(second, "usr/share/changed/mapped"), "old");
+    let dpkg = |path: &TreePath| !path.as_bytes().starts_with(b"var/");
+    let finished = Layer::open(store, jobs[0].key()).unwrap();
+    let without = |layer: &Layer| layer.tree.clone().into_iter().filter(|(path, _)| dpkg(path)).collect();
+    let (foreseen, finished): (Tree, Tree) = (without(first), without(&finished));
+    assert_eq!(foreseen, finished);
 }
 
 #[test]

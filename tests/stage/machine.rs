@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use build_images::build::stage::{Limits, Stage, StageError, StageJob, StagePackage, build, build_all};
+use build_images::build::stage::{Limits, News, Stage, StageError, StageJob, StagePackage, build, build_all};
 use build_images::digest::Sha256;
 use build_images::layer::Layer;
 use build_images::progress::{Event, Reporter};
@@ -90,15 +90,28 @@ pub fn run_until(
 
 /// Runs stages on one root; gives the numbers of the layers in the order in which they were finished.
 pub fn run_all(store: &Store, jobs: &[StageJob], limits: &Limits) -> Result<Vec<usize>, StageError> {
+    run_all_with(store, jobs, limits, &mut |_| ())
+}
+
+/// As [`run_all`]; `on_foreseen` gets each layer before its last scripts run.
+pub fn run_all_with(
+    store: &Store,
+    jobs: &[StageJob],
+    limits: &Limits,
+    on_foreseen: &mut dyn FnMut(Layer),
+) -> Result<Vec<usize>, StageError> {
     let range = &IdRange::discover().expect("ids for the sandbox");
     let cancel = &AtomicBool::new(false);
     let executable = Path::new(env!("CARGO_BIN_EXE_build-images"));
     let stage = |job| Stage { job, subject: "test", limits, executable, range, scratch: None, cancel };
     let stages: Vec<_> = jobs.iter().map(stage).collect();
     let mut finished = Vec::new();
-    let leaving = build_all(&stages, store, &Watch::new(), &mut |number| {
-        assert!(store.contains(Kind::Layer, jobs[number].key()));
-        finished.push(number);
+    let leaving = build_all(&stages, store, &Watch::new(), &mut |news| match news {
+        News::Foreseen(foreseen) => on_foreseen(foreseen.open().unwrap()),
+        News::Made(number) => {
+            assert!(store.contains(Kind::Layer, jobs[number].key()));
+            finished.push(number);
+        }
     })?;
     drop(leaving);
     Ok(finished)

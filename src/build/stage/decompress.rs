@@ -6,7 +6,7 @@
 //! What is wanted only after some scripts have run is unpacked by threads that use what others leave of the processor.
 //! When the reader comes there, they hand what they have begun to the others, so that no idle thread is waited for.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,8 @@ use crate::sandbox::only_when_idle;
 
 /// Size of the pieces that are handed over, in bytes.
 const PIECE: usize = 1 << 18;
+/// Most pieces that wait to be filled again.
+const SPARE: usize = 32;
 
 /// What the threads and the reader agree on.
 struct State<'a> {
@@ -28,6 +30,8 @@ struct State<'a> {
     begun: Vec<Work<'a>>,
     /// Idle threads that have a package.
     busy: usize,
+    /// Pieces that were read, to be filled again: fresh memory costs more than what is done with it.
+    spare: Vec<Vec<u8>>,
     /// The reader has gone.
     stopped: bool,
 }
@@ -75,8 +79,15 @@ pub(super) fn feed<T>(
     budget: u64,
     consume: impl FnOnce(&mut Feed<'_, '_>) -> T,
 ) -> T {
-    let state =
-        Mutex::new(State { next: 0, reading: 0, waiting: 0, begun: Vec::new(), busy: 0, stopped: false });
+    let state = Mutex::new(State {
+        next: 0,
+        reading: 0,
+        waiting: 0,
+        begun: Vec::new(),
+        busy: 0,
+        spare: Vec::new(),
+        stopped: false,
+    });
     let (senders, receivers): (Vec<_>, Vec<_>) = packages.iter().map(|_| channel()).unzip();
     let senders = senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
     let shared = Shared { packages, groups, budget, senders, state, changed: Condvar::new() };
@@ -105,7 +116,8 @@ impl<'a> Shared<'a> {
     fn unpack(&self, idle: bool) {
         while let Some(mut work) = self.take(idle) {
             loop {
-                let mut piece = Vec::with_capacity(PIECE);
+                let spare = self.lock().spare.pop();
+                let mut piece = spare.unwrap_or_else(|| Vec::with_capacity(PIECE));
                 let read = (&mut work.reader).take(PIECE as u64).read_to_end(&mut piece);
                 let ends = read.as_ref().map_or(true, |read| *read == 0);
                 if !ends && !self.may_hand_over(work.index, piece.len() as u64) {
@@ -201,19 +213,34 @@ impl Drop for Feed<'_, '_> {
     }
 }
 
-impl Read for Unpacked<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Unpacked<'_, '_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.piece.len() {
-            self.shared.lock().waiting -= self.piece.len() as u64;
-            self.shared.changed.notify_all();
             self.position = 0;
-            self.piece = Vec::new();
+            let mut piece = std::mem::take(&mut self.piece);
+            let mut state = self.shared.lock();
+            state.waiting -= piece.len() as u64;
+            if piece.capacity() > 0 && state.spare.len() < SPARE {
+                piece.clear();
+                state.spare.push(piece);
+            }
+            drop(state);
+            self.shared.changed.notify_all();
             // The last, empty piece is not counted; a sender that is gone has sent everything.
             self.piece = self.receiver.recv().unwrap_or(Ok(Vec::new()))?;
         }
-        let length = buffer.len().min(self.piece.len() - self.position);
-        buffer[..length].copy_from_slice(&self.piece[self.position..self.position + length]);
+        Ok(&self.piece[self.position..])
+    }
+
+    fn consume(&mut self, length: usize) {
         self.position += length;
+    }
+}
+
+impl Read for Unpacked<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
         Ok(length)
     }
 }

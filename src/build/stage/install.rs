@@ -1,6 +1,6 @@
 //! The order of things: unpack, preinst, configure, in one or two rounds.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use super::configure;
 use super::database;
@@ -33,11 +33,15 @@ pub(super) struct Installer<'a> {
     pub limits: &'a Limits,
     pub placed: &'a mut Placed,
     pub say: &'a dyn Fn(Event),
+    on_unpacked: OnUnpacked<'a>,
     pins: Pins<'a>,
     owners: Owners,
     architecture: String,
     dpkg_version: String,
 }
+
+/// Called when all packages of a job are unpacked, before the last scripts run.
+pub(super) type OnUnpacked<'a> = &'a mut dyn FnMut(&Placed) -> Result<(), Failure>;
 
 /// In which order the packages of a job are unpacked.
 pub(super) struct Order<'a> {
@@ -75,7 +79,7 @@ impl<'a> Order<'a> {
 }
 
 /// Installs `packages` on the root, which is empty or has the layer below on it; `feed` gives their data archives in
-/// `order`.
+/// `order`. `on_unpacked` is called once.
 #[expect(clippy::too_many_arguments, reason = "one call site, each argument is a different thing")]
 pub(super) fn install(
     root: &Root,
@@ -86,6 +90,7 @@ pub(super) fn install(
     feed: &mut Feed<'_, '_>,
     placed: &mut Placed,
     say: &dyn Fn(Event),
+    on_unpacked: OnUnpacked<'_>,
 ) -> Result<(), Failure> {
     let installed = database::installed(root)?;
     for package in packages {
@@ -116,6 +121,7 @@ pub(super) fn install(
         limits,
         placed,
         say,
+        on_unpacked,
         pins: Pins::new(&task.job),
         owners: Owners::new(installed),
         architecture,
@@ -123,7 +129,7 @@ pub(super) fn install(
     };
     // The feed's threads go on with later packages while scripts of the first round run.
     if !order.early.is_empty() {
-        installer.first(&order.early, feed)?;
+        installer.first(&order.early, order.late.is_empty(), feed)?;
     }
     if !order.late.is_empty() {
         installer.rest(&order.late, feed)?;
@@ -134,8 +140,16 @@ pub(super) fn install(
 
 impl Installer<'_> {
     /// The first round of an empty root: nothing can run before all of it is unpacked.
-    fn first(&mut self, packages: &[&Package], feed: &mut Feed<'_, '_>) -> Result<(), Failure> {
+    fn first(
+        &mut self,
+        packages: &[&Package],
+        is_last: bool,
+        feed: &mut Feed<'_, '_>,
+    ) -> Result<(), Failure> {
         self.unpack(packages, feed)?;
+        if is_last {
+            (self.on_unpacked)(self.placed)?;
+        }
         self.stage("running preinst scripts", packages.len());
         let (accounts, others): (Vec<&Package>, Vec<&Package>) =
             packages.iter().partition(|package| package.name == MAKES_ACCOUNTS);
@@ -153,6 +167,7 @@ impl Installer<'_> {
         self.stage("running preinst scripts", packages.len());
         self.preinst(packages)?;
         self.unpack(packages, feed)?;
+        (self.on_unpacked)(self.placed)?;
         self.configure(packages, vec!["-a".into()])
     }
 
@@ -200,7 +215,7 @@ impl Installer<'_> {
 }
 
 /// Places packages in order and adds them to dpkg's database. `open` gives the data archive of each.
-pub(super) fn unpack<R: Read>(
+pub(super) fn unpack<R: BufRead>(
     root: &Root,
     owners: &mut Owners,
     placed: &mut Placed,

@@ -1,6 +1,6 @@
 //! What a stage is asked to do, and what its worker says while doing it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,6 @@ use super::failure::Failure;
 use crate::digest::Sha256;
 use crate::model::recipe::{Group, User};
 use crate::progress::{Event, Unit};
-use crate::tree::Tree;
 
 /// The inputs of a stage that decide its result; their hash is the layer's key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,13 +72,13 @@ impl Default for Limits {
 }
 
 /// What the worker reads first. With it come descriptors: the .debs of all tasks; for each task the files of its result,
-/// pack and index; the packs below.
+/// pack, index and foreseen index; index and pack of each layer below, the topmost first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     /// The layers to make, one on the other.
     pub tasks: Vec<Task>,
-    /// What the first is made on; nothing for an empty root.
-    pub below: Option<Parent>,
+    /// How many layers there are below the first; none for an empty root.
+    pub below: usize,
     pub limits: Limits,
     /// The root goes into the scratch directory instead of memory.
     pub scratch: bool,
@@ -101,19 +100,14 @@ impl Task {
     }
 }
 
-/// A layer of the store, without its bytes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Parent {
-    pub tree: Tree,
-    /// One map per pack, in the order of their descriptors.
-    pub packs: Vec<BTreeMap<Sha256, u64>>,
-}
-
 /// One line from the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Message {
     /// To be shown.
     Event(Event),
+    /// The index of what the layer of the task with this number will be if no script changes anything any more is written;
+    /// the pack holds what it names.
+    Foreseen(usize),
     /// Pack and index of the task with this number are complete.
     Layer(usize),
     /// The end: what came after the last layer failed.

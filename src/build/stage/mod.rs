@@ -6,7 +6,8 @@
 //!     restore        the layer below, when the store has it
 //!     package        .debs checked against the lock, control files read
 //!     install        rounds of: place (data archives), database, preinst, configure (the image's own dpkg)
-//!     read_back      the root becomes a tree and a pack
+//!     read_back      the root becomes a tree and a pack: once before the last scripts run, so that the build can begin with
+//!                    what they will hardly change, and once after them
 //!     settle         for the next layer on the same root, if there is one: as if restored
 //! ```
 //!
@@ -21,6 +22,7 @@ mod descriptors;
 mod failure;
 mod install;
 mod job;
+mod known;
 mod outer;
 mod owners;
 mod package;
@@ -41,5 +43,5 @@ mod worker;
 pub use builtin::door;
 pub use failure::Failure;
 pub use job::{Limits, StageJob, StagePackage};
-pub use outer::{Leaving, Stage, StageError, build, build_all};
+pub use outer::{Foreseen, Leaving, News, Stage, StageError, build, build_all};
 pub use worker::worker_main;

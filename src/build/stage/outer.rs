@@ -12,9 +12,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::failure::Failure;
-use super::job::{Limits, Message, Orders, Parent, StageJob, Task};
+use super::job::{Limits, Message, Orders, StageJob, Task};
 use super::{descriptors, shared};
-use crate::layer::{Layer, LayerError};
+use crate::digest::Sha256;
+use crate::layer::{INDEX, Layer, LayerError, LayerFiles, PACK};
 use crate::progress::{Event, Over, Reporter};
 use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
 use crate::store::{Guard, Kind, Store, StoreError, TemporaryDirectory};
@@ -104,8 +105,8 @@ pub fn build(stage: &Stage<'_>, store: &Store, reporter: &dyn Reporter) -> Resul
 /// share all but job and subject, which are the first's.
 ///
 /// One worker makes them all on the same root: nothing is restored in between, and packages of later layers are unpacked
-/// while scripts of earlier ones run. `on_layer` gets the number of each layer as soon as the store has it. Whoever has more
-/// to do does that before dropping what this gives.
+/// while scripts of earlier ones run. `on_news` hears of each layer. Whoever has more to do does that before dropping what this
+/// gives.
 ///
 /// # Errors
 /// See [`StageError`]. The layers that were finished stay; nothing else is left behind then.
@@ -113,7 +114,7 @@ pub fn build_all(
     stages: &[Stage<'_>],
     store: &Store,
     reporter: &dyn Reporter,
-    on_layer: &mut dyn FnMut(usize),
+    on_news: &mut dyn FnMut(News),
 ) -> Result<Leaving, StageError> {
     // From the top, as everywhere: then no two processes wait for each other.
     let guards = stages.iter().rev().map(|stage| shared::turn(stage, store, reporter));
@@ -125,22 +126,37 @@ pub fn build_all(
             opened => drop(opened?),
         }
         guards.pop();
-        on_layer(there);
+        on_news(News::Made(there));
         there += 1;
     }
     let Some(first) = stages.get(there) else { return Ok(Leaving::default()) };
     let parent = first.job.parent.map(|key| Layer::open(store, key)).transpose()?;
-    let mut making = Making { stages: &stages[there..], store, guards, pending: Vec::new(), done: 0 };
+    let mut making = Making {
+        stages: &stages[there..],
+        store,
+        guards,
+        pending: Vec::new(),
+        foreseen: Vec::new(),
+        done: 0,
+    };
     let (worker, events, scratch) = making.start(parent.as_ref(), reporter)?;
     let mut overs: Vec<_> =
         making.stages.iter().rev().map(|stage| Over { reporter, subject: stage.subject }).collect();
     let last = making.stages.len() - 1;
-    let ended = attend(worker, events, first.cancel, reporter, &mut |number| {
-        // The last waits until nothing of the scratch directory is left: the next build need not look for it then.
-        if number < last {
-            overs.pop();
-            making.finish(number)?;
-            on_layer(there + number);
+    let ended = attend(worker, events, first.cancel, reporter, &mut |step| {
+        match step {
+            // The last waits until nothing of the scratch directory is left: the next build need not look for it then.
+            Step::Made(number) if number < last => {
+                overs.pop();
+                making.finish(number)?;
+                on_news(News::Made(there + number));
+            }
+            Step::Made(_) => {}
+            Step::Foreseen(number) => {
+                if let Some(foreseen) = making.foreseen.get_mut(number).and_then(Option::take) {
+                    on_news(News::Foreseen(foreseen));
+                }
+            }
         }
         Ok(())
     });
@@ -161,8 +177,41 @@ pub fn build_all(
     }
     ended?;
     making.finish(last)?;
-    on_layer(there + last);
+    on_news(News::Made(there + last));
     Ok(leaving)
+}
+
+/// What there is to say of layers before all are made.
+#[derive(Debug)]
+pub enum News {
+    /// The packages of one are unpacked; only scripts are still to run.
+    Foreseen(Foreseen),
+    /// The store has the one with this number.
+    Made(usize),
+}
+
+/// A layer as it will be but for what scripts still change.
+#[derive(Debug)]
+pub struct Foreseen {
+    store: Store,
+    key: Sha256,
+    files: LayerFiles,
+}
+
+impl Foreseen {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// See [`LayerError`].
+    pub fn open(self) -> Result<Layer, LayerError> {
+        Layer::foreseen(&self.store, self.key, self.files)
+    }
+}
+
+/// What the worker has done for a layer, by its number.
+enum Step {
+    Foreseen(usize),
+    Made(usize),
 }
 
 /// A worker that has done all and is being taken down, and the memory of its root with it: tenths of a second in which
@@ -196,6 +245,8 @@ struct Making<'a> {
     guards: Vec<Guard>,
     /// Where the layers are written; the first's is the last.
     pending: Vec<TemporaryDirectory>,
+    /// What is foreseen of each, the first's first.
+    foreseen: Vec<Option<Foreseen>>,
     /// How many are in the store.
     done: usize,
 }
@@ -211,10 +262,7 @@ impl Making<'_> {
         let task = |stage: &Stage<'_>| Task { job: stage.job.clone(), subject: stage.subject.to_owned() };
         let orders = Orders {
             tasks: self.stages.iter().map(task).collect(),
-            below: parent.map(|layer| Parent {
-                tree: layer.tree.clone(),
-                packs: layer.packs().map(|(offsets, _)| offsets.clone()).collect(),
-            }),
+            below: parent.map_or(0, |layer| layer.files().count()),
             limits: first.limits.clone(),
             scratch: first.scratch.is_some(),
         };
@@ -222,12 +270,18 @@ impl Making<'_> {
         for stage in self.stages {
             files.extend(open_debs(stage.job, self.store)?);
         }
-        for _ in self.stages {
+        for stage in self.stages {
             let pending = self.store.create_directory()?;
-            for name in ["pack", "layer.json"] {
-                let file = File::create(pending.path().join(name));
+            for name in [PACK, INDEX] {
+                let mut options = File::options();
+                let file = options.read(true).write(true).create_new(true).open(pending.path().join(name));
                 files.push(file.map_err(cannot("make a file of the layer"))?);
             }
+            let pack = files[files.len() - 2].try_clone().map_err(cannot("open the pack"))?;
+            let index = memory_file()?;
+            files.push(index.try_clone().map_err(cannot("make a file in memory"))?);
+            let (store, files) = (self.store.clone(), LayerFiles { index, pack });
+            self.foreseen.push(Some(Foreseen { store, key: stage.job.key(), files }));
             self.pending.insert(0, pending);
         }
         let (ours, theirs) =
@@ -237,8 +291,9 @@ impl Making<'_> {
         let scratch =
             first.scratch.map(|parent| Scratch::create(parent, &cleaner(first), &mut warn)).transpose()?;
         let started = start(first, theirs, scratch.as_ref()).map_err(StageError::from).and_then(|worker| {
-            let packs = parent.iter().flat_map(|layer| layer.packs()).map(|(_, file)| file.as_fd());
-            let all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).chain(packs).collect();
+            let below = parent.iter().flat_map(|layer| layer.files());
+            let below = below.flat_map(|LayerFiles { index, pack }| [index.as_fd(), pack.as_fd()]);
+            let all: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).chain(below).collect();
             match descriptors::send(&ours, &all) {
                 // A worker that failed early is gone; what it said is read next.
                 Ok(()) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(worker),
@@ -290,9 +345,9 @@ fn attend(
     events: File,
     cancel: &AtomicBool,
     reporter: &dyn Reporter,
-    on_layer: &mut dyn FnMut(usize) -> Result<(), StageError>,
+    on_step: &mut dyn FnMut(Step) -> Result<(), StageError>,
 ) -> Result<Worker, StageError> {
-    if listen(events, cancel, reporter, on_layer)?.is_some() {
+    if listen(events, cancel, reporter, on_step)?.is_some() {
         return Ok(worker);
     }
     worker.wait()?;
@@ -300,11 +355,15 @@ fn attend(
     Err(Failure::Worker { reason: "it ended without a result".to_owned() }.into())
 }
 
+/// An empty file without a name.
+fn memory_file() -> Result<File, StageError> {
+    let file = rustix::fs::memfd_create("stage", rustix::fs::MemfdFlags::CLOEXEC);
+    Ok(file.map_err(cannot("make a file in memory"))?.into())
+}
+
 /// A file without a name that holds `value` for the worker.
 fn in_memory(value: &impl serde::Serialize) -> Result<File, StageError> {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = rustix::fs::memfd_create("stage-orders", flags).map_err(cannot("make a file in memory"))?;
-    let mut file = File::from(file);
+    let mut file = memory_file()?;
     let text = serde_json::to_vec(value).map_err(cannot("write the worker's orders"))?;
     file.write_all(&text).and_then(|()| file.rewind()).map_err(cannot("write the worker's orders"))?;
     Ok(file)
@@ -329,7 +388,7 @@ fn listen(
     mut events: File,
     cancel: &AtomicBool,
     reporter: &dyn Reporter,
-    on_layer: &mut dyn FnMut(usize) -> Result<(), StageError>,
+    on_step: &mut dyn FnMut(Step) -> Result<(), StageError>,
 ) -> Result<Option<()>, StageError> {
     let mut waiting: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 1 << 16];
@@ -358,7 +417,8 @@ fn listen(
         for line in waiting.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line).map_err(cannot("understand the worker"))? {
                 Message::Event(event) => reporter.report(event),
-                Message::Layer(number) => on_layer(number)?,
+                Message::Foreseen(number) => on_step(Step::Foreseen(number))?,
+                Message::Layer(number) => on_step(Step::Made(number))?,
                 Message::Failed(failure) => return Err(failure.into()),
                 Message::Done => return Ok(Some(())),
             }

@@ -5,7 +5,7 @@
 //! and the winner of a replaced path are always the same.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{Read, Write as _};
+use std::io::{BufRead, Write as _};
 
 use md5::Digest as _;
 use rustix::fs::{AtFlags, FileType};
@@ -17,9 +17,6 @@ use super::package::Package;
 use super::root::{Attributes, Directory, Root, set_attributes, timestamps};
 use super::rules::Rules;
 use crate::apt::deb::{Deb, Member, MemberKind, TarReader};
-
-/// Size of the buffer between decompression and file system, in bytes.
-const BUFFER: usize = 1 << 18;
 
 /// Times of placed files and links by inode: what still has its time at the end was not touched by a script.
 pub(super) type Placed = HashMap<u64, i64>;
@@ -43,7 +40,6 @@ pub(super) struct Placer<'a> {
     pub placed: &'a mut Placed,
     /// Paths that installed packages lose, by the number of the package.
     pub lost: Vec<(usize, Box<[u8]>)>,
-    buffer: Vec<u8>,
 }
 
 /// One package on its way.
@@ -61,11 +57,11 @@ struct Current<'a> {
 
 impl<'a> Placer<'a> {
     pub fn new(root: &'a Root, rules: &'a Rules, owners: &'a mut Owners, placed: &'a mut Placed) -> Self {
-        Self { root, rules, owners, placed, lost: Vec::new(), buffer: vec![0; BUFFER] }
+        Self { root, rules, owners, placed, lost: Vec::new() }
     }
 
     /// Places one package, whose data archive `data` gives.
-    pub fn unpack(&mut self, package: &Package, data: impl Read) -> Result<Unpacked, Failure> {
+    pub fn unpack(&mut self, package: &Package, data: impl BufRead) -> Result<Unpacked, Failure> {
         let number = self.owners.add(Owner::of(&package.stanza(), package.stem.clone()));
         let shipped = package.conffiles.iter().filter(|conffile| !conffile.remove_on_upgrade);
         let conffiles = shipped.map(|conffile| conffile.path.trim_start_matches('/').as_bytes()).collect();
@@ -98,7 +94,7 @@ impl<'a> Placer<'a> {
         current: &mut Current<'_>,
         member: &Member,
         path: &[u8],
-        members: &mut TarReader<impl Read>,
+        members: &mut TarReader<impl BufRead>,
     ) -> Result<bool, Failure> {
         let package = current.package;
         let target = self.rules.target(path, &package.name).to_vec();
@@ -164,7 +160,7 @@ impl<'a> Placer<'a> {
         path: &[u8],
         directory: &Directory,
         name: &[u8],
-        members: &mut TarReader<impl Read>,
+        members: &mut TarReader<impl BufRead>,
     ) -> Result<(), Failure> {
         let attributes = self.rules.attributes(path, member);
         let fail = |error: Errno| current.placing(path, &error.to_string());
@@ -224,7 +220,7 @@ impl<'a> Placer<'a> {
         directory: &Directory,
         name: &[u8],
         attributes: Attributes,
-        members: &mut TarReader<impl Read>,
+        members: &mut TarReader<impl BufRead>,
     ) -> Result<(), Failure> {
         let fail = |error: &dyn std::fmt::Display| current.placing(path, &error.to_string());
         let mut file = directory.create(name).map_err(|error| fail(&error))?;
@@ -233,17 +229,19 @@ impl<'a> Placer<'a> {
         let mut hasher = wanted.then(md5::Md5::new);
         let mut content = members.content();
         loop {
-            let read = content.read(&mut self.buffer).map_err(|error| Failure::BadPackage {
+            let bytes = content.fill_buf().map_err(|error| Failure::BadPackage {
                 package: current.package.name.clone(),
                 reason: format!("`data.tar`, member `{}`: {error}", String::from_utf8_lossy(path)),
             })?;
-            if read == 0 {
+            if bytes.is_empty() {
                 break;
             }
-            file.write_all(&self.buffer[..read]).map_err(|error| fail(&error))?;
+            file.write_all(bytes).map_err(|error| fail(&error))?;
             if let Some(hasher) = &mut hasher {
-                hasher.update(&self.buffer[..read]);
+                hasher.update(bytes);
             }
+            let length = bytes.len();
+            content.consume(length);
         }
         // Changing the owner drops capabilities, so they come last.
         set_attributes(&file, attributes).map_err(|error| fail(&error))?;

@@ -13,16 +13,16 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::failure::Failure;
+use super::known::{Known, Seen};
 use super::place::Placed;
 use super::root::{RESOLVE, Root};
-use crate::digest::Sha256;
 use crate::layer::PackWriter;
 use crate::tree::{Content, Kind, Node, Tree, TreePath, TreeText};
 
 /// Most entries of an image.
 const MAX_ENTRIES: usize = 4_000_000;
-/// Bytes of contents that are in memory at once.
-const BATCH: u64 = 64 << 20;
+/// Bytes of contents that are in memory at once: few, so that they are still in the processor's cache when they go to the pack.
+const BATCH: u64 = 8 << 20;
 /// Longest list of attribute names, and longest value: Linux's own limits.
 const MAX_XATTR: usize = 65_536;
 /// Extended attributes that an image keeps; Proxmox restores no others.
@@ -37,20 +37,21 @@ struct Pending {
 /// What the root holds.
 pub(super) struct ReadBack {
     pub tree: Tree,
-    /// Where each content lies in the pack.
-    pub offsets: BTreeMap<Sha256, u64>,
     /// Files and directories with extended attributes that an image does not keep.
     pub foreign: Vec<TreePath>,
 }
 
-/// Reads everything below the root.
+/// Reads everything below the root, but of regular files only those that are not `known`; they are from then on. No script
+/// may run meanwhile.
 pub(super) fn read_back<W: Write>(
     root: &Root,
     placed: &Placed,
+    known: &mut Known,
     epoch: i64,
-    mut pack: PackWriter<'_, W>,
+    pack: &mut PackWriter<'_, W>,
 ) -> Result<ReadBack, Failure> {
     let (entries, mut foreign) = walk(root)?;
+    known.look(root.inode(), &entries);
     let mut tree = Tree::new();
     let mut first_names: HashMap<u64, TreePath> = HashMap::new();
     let mut pending: Vec<Pending> = Vec::new();
@@ -65,8 +66,16 @@ pub(super) fn read_back<W: Write>(
                 {
                     Kind::Hardlink { target: target.clone() }
                 } else {
-                    first_names.insert(stat.st_ino, path.clone());
-                    pending.push(Pending { path, stat });
+                    if stat.st_nlink > 1 {
+                        first_names.insert(stat.st_ino, path.clone());
+                    }
+                    let Some(Seen { content, xattrs, foreign: others }) = known.get(&stat).cloned() else {
+                        pending.push(Pending { path, stat });
+                        continue;
+                    };
+                    foreign.extend(others.then(|| path.clone()));
+                    let node = node(Kind::File { content }, stat.st_mode & 0o7777, &stat, placed, epoch);
+                    tree.insert(path, Node { xattrs, ..node });
                     continue;
                 }
             }
@@ -88,19 +97,13 @@ pub(super) fn read_back<W: Write>(
             let (file, (xattrs, others), bytes, content) = file?;
             let fail = |error| Failure::Worker { reason: format!("cannot write the layer's pack: {error}") };
             pack.add_hashed(content, &bytes).map_err(fail)?;
-            let mut node =
-                node(Kind::File { content }, file.stat.st_mode & 0o7777, &file.stat, placed, epoch);
-            node.xattrs = xattrs;
-            if others {
-                foreign.push(file.path.clone());
-            }
-            tree.insert(file.path, node);
+            let node = node(Kind::File { content }, file.stat.st_mode & 0o7777, &file.stat, placed, epoch);
+            foreign.extend(others.then(|| file.path.clone()));
+            known.note(&file.stat, Seen { content, xattrs: xattrs.clone(), foreign: others });
+            tree.insert(file.path, Node { xattrs, ..node });
         }
     }
-    let offsets = pack
-        .finish()
-        .map_err(|error| Failure::Worker { reason: format!("cannot write the layer's pack: {error}") })?;
-    Ok(ReadBack { tree, offsets, foreign })
+    Ok(ReadBack { tree, foreign })
 }
 
 fn node(kind: Kind, mode: u32, stat: &Stat, placed: &Placed, epoch: i64) -> Node {

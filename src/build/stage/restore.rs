@@ -7,21 +7,22 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::failure::Failure;
+use super::known::{Known, Seen};
 use super::place::Placed;
 use super::root::{Attributes, RESOLVE, Root, set_attributes, timestamps};
 use crate::digest::Sha256;
 use crate::tree::{Content, Kind, Node, Tree, TreePath};
 
 /// The contents behind a tree: packs and where each content lies in them.
-pub(super) struct Packs<'a> {
-    pub packs: Vec<(&'a BTreeMap<Sha256, u64>, File)>,
+pub(super) struct Packs {
+    pub packs: Vec<(BTreeMap<Sha256, u64>, File)>,
 }
 
-impl Packs<'_> {
+impl Packs {
     /// The bytes of `content`, checked against its hash.
     fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
         let place =
@@ -37,8 +38,8 @@ impl Packs<'_> {
     }
 }
 
-/// Makes all of `tree`; files in parallel.
-pub(super) fn restore(root: &Root, tree: &Tree, packs: &Packs<'_>) -> Result<Placed, Failure> {
+/// Makes all of `tree`; files in parallel. They are known then.
+pub(super) fn restore(root: &Root, known: &mut Known, tree: &Tree, packs: &Packs) -> Result<Placed, Failure> {
     let fail =
         |path: &TreePath, error: &dyn std::fmt::Display| Failure::file("restore", path.as_bytes(), error);
     // Parents sort before what they hold, so directories can be made in order. They are writable for now anyway:
@@ -52,7 +53,7 @@ pub(super) fn restore(root: &Root, tree: &Tree, packs: &Packs<'_>) -> Result<Pla
     }
     let files: Vec<_> = tree.iter().filter_map(|(path, node)| Some((path, node, node.content()?))).collect();
     let top = root.fd();
-    let inodes: Vec<(u64, i64)> = files
+    let files: Vec<(Stat, &Node, &Content)> = files
         .into_par_iter()
         .map(|(path, node, content)| {
             let bytes = packs.read(content).map_err(|error| match error.kind() {
@@ -61,11 +62,16 @@ pub(super) fn restore(root: &Root, tree: &Tree, packs: &Packs<'_>) -> Result<Pla
                 }
                 _ => fail(path, &error),
             })?;
-            let inode = file(top, path, node, &bytes).map_err(|error| fail(path, &error))?;
-            Ok((inode, node.mtime))
+            let stat = file(top, path, node, &bytes).map_err(|error| fail(path, &error))?;
+            Ok((stat, node, content))
         })
         .collect::<Result<_, Failure>>()?;
-    let mut placed: Placed = inodes.into_iter().collect();
+    let mut placed = Placed::new();
+    // Files that get further names are changed by that, and so not known.
+    for (stat, node, content) in &files {
+        placed.insert(stat.st_ino, node.mtime);
+        known.note(stat, Seen { content: **content, xattrs: node.xattrs.clone(), foreign: false });
+    }
     for (path, node) in tree {
         let made = root.parent(path.as_bytes()).and_then(|(directory, name)| {
             match &node.kind {
@@ -97,7 +103,7 @@ fn attributes(node: &Node) -> Attributes {
     Attributes { mode: node.mode, uid: node.uid, gid: node.gid }
 }
 
-fn file(top: &OwnedFd, path: &TreePath, node: &Node, bytes: &[u8]) -> Result<u64, Errno> {
+fn file(top: &OwnedFd, path: &TreePath, node: &Node, bytes: &[u8]) -> Result<Stat, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat2(top, path.as_path(), flags, Mode::from_raw_mode(0o600), RESOLVE)?;
     let mut file = File::from(fd);
@@ -107,5 +113,5 @@ fn file(top: &OwnedFd, path: &TreePath, node: &Node, bytes: &[u8]) -> Result<u64
         rustix::fs::fsetxattr(&file, name.as_str(), value, rustix::fs::XattrFlags::empty())?;
     }
     rustix::fs::futimens(&file, &timestamps(node.mtime))?;
-    Ok(rustix::fs::fstat(&file)?.st_ino)
+    rustix::fs::fstat(&file)
 }

@@ -56,6 +56,11 @@ impl Root {
         Ok(Self { top: Rc::new(Directory { fd, inode: stat.st_ino }), open: RefCell::default() })
     }
 
+    /// The inode of the root itself.
+    pub fn inode(&self) -> u64 {
+        self.top.inode
+    }
+
     /// The descriptor of the root itself.
     pub fn fd(&self) -> &OwnedFd {
         &self.top.fd

@@ -7,14 +7,15 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::failure::Failure;
+use super::known::{Known, Seen};
 use super::place::Placed;
 use super::read_back::{ReadBack, kept, walk, xattr_names};
 use super::root::{Attributes, RESOLVE, Root, set_attributes};
 use crate::tree::TreePath;
 
 /// Takes from the root what the layer `read` does not have: sockets, attributes, later times. Gives the times of what it
-/// leaves.
-pub(super) fn settle(root: &Root, read: &ReadBack) -> Result<Placed, Failure> {
+/// leaves. Every file is known then.
+pub(super) fn settle(root: &Root, known: &mut Known, read: &ReadBack) -> Result<Placed, Failure> {
     let fail = |path: &TreePath, error: Errno| Failure::file("settle", path.as_bytes(), error);
     root.forget();
     for path in &read.foreign {
@@ -26,15 +27,22 @@ pub(super) fn settle(root: &Root, read: &ReadBack) -> Result<Placed, Failure> {
         removed.map_err(|error| fail(path, error))?;
     }
     let mut placed = Placed::new();
+    known.clear();
     for (path, node) in read.tree.iter().filter(|(_, node)| !node.is_directory()) {
         let stat = entries.get(path).ok_or_else(|| fail(path, Errno::NOENT))?;
+        let mut now = None;
         if stat.st_mtime != node.mtime || stat.st_mtime_nsec != 0 {
-            let set = root
-                .parent(path.as_bytes())
-                .and_then(|(directory, name)| directory.set_mtime(name, node.mtime));
-            set.map_err(|error| fail(path, error))?;
+            let set = root.parent(path.as_bytes()).and_then(|(directory, name)| {
+                directory.set_mtime(name, node.mtime)?;
+                directory.stat(name)
+            });
+            now = set.map_err(|error| fail(path, error))?;
         }
         placed.insert(stat.st_ino, node.mtime);
+        if let Some(content) = node.content() {
+            let seen = Seen { content: *content, xattrs: node.xattrs.clone(), foreign: false };
+            known.note(now.as_ref().unwrap_or(stat), seen);
+        }
     }
     set_attributes(root.fd(), Attributes::of_root(0o755))
         .map_err(|error| Failure::file("settle", b".", error))?;

@@ -1,10 +1,11 @@
 //! The worker process: everything that happens inside the sandbox.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::builtin::Offer;
@@ -12,7 +13,8 @@ use super::decompress::feed;
 use super::descriptors;
 use super::failure::Failure;
 use super::install::{Order, install};
-use super::job::{Message, Orders, Parent, Task};
+use super::job::{Message, Orders, Task};
+use super::known::{Known, Watch};
 use super::package::load_all;
 use super::place::Placed;
 use super::read_back::{ReadBack, read_back};
@@ -20,10 +22,11 @@ use super::restore::{Packs, restore};
 use super::root::Root;
 use super::scripts::{Command, Ended, Scripts, environment};
 use super::settle::settle;
-use crate::layer::{FORMAT, LayerIndex, PackWriter};
+use crate::layer::{LayerHead, LayerIndex, PackWriter};
 use crate::sandbox::{
     self, Calls, Connection, Inside, Job, JobError, Medium, RELAY_DIRECTORY, Relay, Reply, RootDir,
 };
+use crate::tree::Tree;
 
 /// Bytes of a file or directory that tmpfs needs at least; bounds how many there may be.
 const BYTES_PER_FILE: u64 = 4096;
@@ -39,12 +42,12 @@ pub fn worker_main() -> i32 {
     let Ok(descriptors) = descriptors::receive(&socket) else { return 1 };
     let mut files = descriptors.into_iter().map(File::from);
     let (Some(orders), Some(events)) = (files.next(), files.next()) else { return 1 };
-    let events = RefCell::new(events);
+    let events = Mutex::new(events);
     let say = |message: &Message| {
         if let Ok(mut line) = serde_json::to_vec(message) {
             line.push(b'\n');
             // When nobody listens any more, the sandbox ends this process.
-            let _ = events.borrow_mut().write_all(&line);
+            let _ = events.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
         }
     };
     let result = serde_json::from_reader::<_, Orders>(BufReader::new(orders))
@@ -66,7 +69,7 @@ fn work(
     inside: &mut Inside,
     orders: &Orders,
     files: &mut dyn Iterator<Item = File>,
-    say: &dyn Fn(&Message),
+    say: &(dyn Fn(&Message) + Sync),
 ) -> Result<(), Failure> {
     let bytes = orders.limits.root_bytes;
     let medium = match orders.scratch {
@@ -88,54 +91,106 @@ fn work(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let sizes = order.iter().flat_map(Order::groups);
     let groups: Vec<_> = sizes.scan(0, |end, size| Some(*end + size).inspect(|new| *end = *new)).collect();
-    feed(&debs, (threads, &groups), orders.limits.buffer_bytes, |feed| {
-        let mut next =
-            || files.next().ok_or_else(|| Failure::Worker { reason: "a descriptor is missing".into() });
-        let results =
-            orders.tasks.iter().map(|_| Ok((next()?, next()?))).collect::<Result<Vec<_>, Failure>>()?;
-        let mut placed = Placed::default();
-        let mut contents = BTreeSet::new();
-        let mut last = results.len();
-        if let (Some(Parent { tree, packs }), Some(first)) = (&orders.below, orders.tasks.first()) {
-            say(&first.stage("restoring the layer below"));
-            let packs = packs.iter().map(|offsets| Ok((offsets, next()?)));
-            let packs = packs.collect::<Result<Vec<_>, Failure>>()?;
-            contents.extend(packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
-            placed = restore(&root, tree, &Packs { packs })?;
-        }
-        for (number, ((task, packages), (pack, index))) in
-            orders.tasks.iter().zip(&packages).zip(results).enumerate()
-        {
-            let epoch = task.job.epoch;
-            let mut scripts = InSandbox { directory: &directory, epoch, root: &root, relay: relay.as_ref() };
-            let on_event = |event| say(&Message::Event(event));
-            let limits = &orders.limits;
-            install(
-                &root,
-                &mut scripts,
-                (task, limits),
-                packages,
-                &order[number],
-                feed,
-                &mut placed,
-                &on_event,
-            )?;
-            say(&task.stage("reading the tree back"));
-            let read = read_back(&root, &placed, epoch, PackWriter::new(pack, &contents))?;
-            last -= 1;
-            if last > 0 {
-                contents.extend(read.offsets.keys().copied());
-                placed = settle(&root, &read)?;
+    std::thread::scope(|scope| {
+        feed(&debs, (threads, &groups), orders.limits.buffer_bytes, |feed| {
+            let results = orders.tasks.iter().map(|_| Results::next(files)).collect::<Result<Vec<_>, _>>()?;
+            let mut known = Known::new(directory.path());
+            let mut placed = Placed::default();
+            let mut contents = BTreeSet::new();
+            if let (1.., Some(first)) = (orders.below, orders.tasks.first()) {
+                say(&first.stage("restoring the layer below"));
+                let (tree, packs) = below(orders.below, files)?;
+                contents.extend(packs.packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
+                placed = restore(&root, &mut known, &tree, &packs)?;
+                known.wait();
             }
-            let ReadBack { tree, offsets, .. } = read;
-            let layer = LayerIndex { format: FORMAT, parent: task.job.parent, tree, offsets };
-            layer.write(index).map_err(|error| Failure::Worker {
-                reason: format!("cannot write the layer's index: {error}"),
-            })?;
-            say(&Message::Layer(number));
-        }
-        Ok(())
+            for (number, ((task, packages), results)) in
+                orders.tasks.iter().zip(&packages).zip(results).enumerate()
+            {
+                let (epoch, parent) = (task.job.epoch, task.job.parent);
+                let watch = known.watch();
+                let relay = relay.as_ref();
+                let mut scripts = InSandbox { directory: &directory, epoch, root: &root, relay, watch };
+                let on_event = |event| say(&Message::Event(event));
+                let limits = &orders.limits;
+                let mut pack = PackWriter::new(results.pack, &contents);
+                let mut foreseen = Some(results.foreseen);
+                let mut on_unpacked = |placed: &Placed| {
+                    let ReadBack { tree, .. } = read_back(&root, placed, &mut known, epoch, &mut pack)?;
+                    let packed = pack.flush().map_err(cannot_pack)?.clone();
+                    if let Some(file) = foreseen.take() {
+                        scope.spawn(move || {
+                            // Whoever waits for it does without.
+                            if LayerIndex::new(parent, tree, packed).write(file).is_ok() {
+                                say(&Message::Foreseen(number));
+                            }
+                        });
+                    }
+                    known.wait();
+                    Ok(())
+                };
+                install(
+                    &root,
+                    &mut scripts,
+                    (task, limits),
+                    packages,
+                    &order[number],
+                    feed,
+                    &mut placed,
+                    &on_event,
+                    &mut on_unpacked,
+                )?;
+                say(&task.stage("reading the tree back"));
+                let read = read_back(&root, &placed, &mut known, epoch, &mut pack)?;
+                let packed = pack.finish().map_err(cannot_pack)?;
+                if number + 1 < orders.tasks.len() {
+                    contents.extend(packed.keys().map(|content| content.sha256));
+                    placed = settle(&root, &mut known, &read)?;
+                    known.wait();
+                }
+                let written = LayerIndex::new(parent, read.tree, packed).write(results.index);
+                written.map_err(|error| Failure::Worker {
+                    reason: format!("cannot write the layer's index: {error}"),
+                })?;
+                say(&Message::Layer(number));
+            }
+            Ok(())
+        })
     })
+}
+
+/// The files that one layer is written to.
+struct Results {
+    pack: File,
+    index: File,
+    foreseen: File,
+}
+
+impl Results {
+    fn next(files: &mut dyn Iterator<Item = File>) -> Result<Self, Failure> {
+        Ok(Self { pack: next(files)?, index: next(files)?, foreseen: next(files)? })
+    }
+}
+
+fn next(files: &mut dyn Iterator<Item = File>) -> Result<File, Failure> {
+    files.next().ok_or_else(|| Failure::Worker { reason: "a descriptor is missing".into() })
+}
+
+/// The layers below: the tree of the topmost, and all packs.
+fn below(count: usize, files: &mut dyn Iterator<Item = File>) -> Result<(Tree, Packs), Failure> {
+    // The build has read them just before.
+    let unusable = |error| Failure::Worker { reason: format!("cannot read a layer's index: {error:?}") };
+    let LayerIndex { head, tree } = LayerIndex::read(&next(files)?).map_err(unusable)?;
+    let mut packs = vec![(head.offsets, next(files)?)];
+    for _ in 1..count {
+        let head = LayerHead::read(&next(files)?).map_err(unusable)?;
+        packs.push((head.offsets, next(files)?));
+    }
+    Ok((tree, Packs { packs }))
+}
+
+fn cannot_pack(error: std::io::Error) -> Failure {
+    Failure::Worker { reason: format!("cannot write the layer's pack: {error}") }
 }
 
 /// Programs of the image, each in the sandbox.
@@ -144,6 +199,7 @@ struct InSandbox<'a> {
     epoch: i64,
     root: &'a Root,
     relay: Option<&'a Relay>,
+    watch: Rc<Watch>,
 }
 
 impl Scripts for InSandbox<'_> {
@@ -175,7 +231,11 @@ impl Scripts for InSandbox<'_> {
             calls,
             ..Job::default()
         };
-        match self.directory.run(&job, on_line) {
+        let mut on_line = |line: &str| {
+            self.watch.hear();
+            on_line(line);
+        };
+        match self.directory.run(&job, &mut on_line) {
             Ok(outcome) if outcome.success() => Ok(Ended { failed: None, tail: outcome.tail, left_by: None }),
             Ok(outcome) => {
                 let failed = Some(match outcome.status {

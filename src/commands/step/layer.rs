@@ -15,7 +15,7 @@ use crate::build::finish;
 use crate::build::stage::{self, Stage, StageJob, StagePackage};
 use crate::commands::{CommandError, Options};
 use crate::digest::Sha256;
-use crate::layer::{self, Layer, LayerIndex, PackWriter};
+use crate::layer::{INDEX, Layer, LayerIndex, PACK, PackWriter};
 use crate::model::{self, recipe::Group, recipe::User};
 use crate::progress::Reporter;
 use crate::sandbox::IdRange;
@@ -62,17 +62,16 @@ fn save(layer: &Layer, parent: Option<Sha256>, directory: &Path) -> io::Result<(
     let mut contents = NewContents::over(layer);
     let tree = finish::settle(&layer.tree, &mut contents)?;
     let below: BTreeSet<Sha256> =
-        layer.packs().skip(1).flat_map(|(offsets, _)| offsets.keys().copied()).collect();
+        layer.offsets().skip(1).flat_map(|offsets| offsets.keys().copied()).collect();
     let mut written = below.clone();
-    let mut pack = PackWriter::new(File::create(directory.join("pack"))?, &below);
+    let mut pack = PackWriter::new(File::create(directory.join(PACK))?, &below);
     for content in tree.values().filter_map(Node::content) {
         if written.insert(content.sha256) {
             pack.add_hashed(*content, &contents.read(content)?)?;
         }
     }
-    let offsets = pack.finish()?;
-    let index = LayerIndex { format: layer::FORMAT, parent, tree, offsets };
-    index.write(File::create(directory.join("layer.json"))?)
+    let index = LayerIndex::new(parent, tree, pack.finish()?);
+    index.write(File::create(directory.join(INDEX))?)
 }
 
 /// What decides the layer's bytes, as a plan says it.
