@@ -77,8 +77,9 @@ fn work(session: &Session<'_>, plan: &Plan, layer: &Layer, stop: &AtomicBool) ->
     let done = archive::warm(&source, store, &plan.parameters, threads, stop).unwrap_or_default();
     if !stop.load(Ordering::Relaxed) {
         let list = CleanContents::of(store, layer.key);
-        if let Ok(report) = secrets::scan(&layer.tree, layer, &list.read()) {
-            let _ = list.keep(&report.clean);
+        let known = list.read();
+        if let Ok(report) = secrets::scan(&layer.tree, layer, known.as_ref().unwrap_or(&BTreeSet::new())) {
+            let _ = list.keep(&report.clean, known.as_ref());
         }
     }
     done

@@ -242,7 +242,13 @@ fn search_secrets(
     let image = &plan.evaluated.image.name;
     let lists = plan.stages.iter().map(|stage| CleanContents::of(&session.store, stage.key));
     let lists: Vec<_> = lists.collect();
-    let known: BTreeSet<Sha256> = lists.iter().flat_map(CleanContents::read).collect();
+    let mut last = None;
+    let mut known = BTreeSet::new();
+    for list in &lists {
+        let contents = list.read();
+        known.extend(contents.iter().flatten());
+        last = contents;
+    }
     let report = secrets::scan(tree, contents, &known);
     let report = report
         .map_err(|error| CommandError::failed(&format!("{image}: cannot search for secrets"), &error))?;
@@ -254,7 +260,7 @@ fn search_secrets(
         )));
     }
     // Those of lower layers are on their own lists.
-    Ok(lists.last().map_or(Ok(()), |list| list.keep(&report.clean))?)
+    Ok(lists.last().map_or(Ok(()), |list| list.keep(&report.clean, last.as_ref()))?)
 }
 
 /// Writes the artifact's files and puts them in place of what was there.

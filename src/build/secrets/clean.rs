@@ -10,6 +10,9 @@ use crate::store::{Damage, Object, Store, StoreError, Unusable, read_sealed, tou
 /// Longest list that is read, in bytes: a million contents.
 const MAX_LENGTH: u64 = 65 << 20;
 
+/// It takes longer to write a list again than to scan so many contents, mostly those of recipes.
+const FEW: usize = 32;
+
 /// The list that belongs to one layer and this version of the rules.
 pub struct CleanContents<'a> {
     store: &'a Store,
@@ -22,13 +25,9 @@ impl<'a> CleanContents<'a> {
         Self { store, path: store.root().join(SCANS).join(format!("{key}.{RULES}")) }
     }
 
-    /// The contents on it, and says that it is used now. A list that is not there, or damaged, is as good as empty:
-    /// everything is scanned again. Damage is noted in the store.
-    pub fn read(&self) -> BTreeSet<Sha256> {
-        self.load().unwrap_or_default()
-    }
-
-    fn load(&self) -> Option<BTreeSet<Sha256>> {
+    /// The contents on it, and says that it is used now. Of a list that is not there, or damaged, there are none: everything is
+    /// scanned again. Damage is noted in the store.
+    pub fn read(&self) -> Option<BTreeSet<Sha256>> {
         match read_sealed(&self.path, MAX_LENGTH) {
             Ok(text) => {
                 touch(&self.path);
@@ -43,12 +42,16 @@ impl<'a> CleanContents<'a> {
         }
     }
 
-    /// Remembers `contents`, unless they are on the list already.
+    /// Remembers `contents`, unless all but a few of them are on the list already: in `known`, as it was read before.
     ///
     /// # Errors
     /// When the list cannot be written.
-    pub fn keep(&self, contents: &BTreeSet<Sha256>) -> Result<(), StoreError> {
-        if self.load().is_some_and(|known| known.is_superset(contents)) {
+    pub fn keep(
+        &self,
+        contents: &BTreeSet<Sha256>,
+        known: Option<&BTreeSet<Sha256>>,
+    ) -> Result<(), StoreError> {
+        if known.is_some_and(|known| contents.difference(known).nth(FEW).is_none()) {
             return Ok(());
         }
         let lines: Vec<_> = contents.iter().map(Sha256::to_string).collect();
@@ -75,19 +78,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let list = CleanContents::of(&store, Sha256::of("layer"));
-        assert!(list.read().is_empty());
+        assert_eq!(list.read(), None);
         let contents = BTreeSet::from([Sha256::of("a"), Sha256::of("b")]);
-        list.keep(&contents).unwrap();
-        assert_eq!(list.read(), contents);
+        list.keep(&contents, None).unwrap();
+        assert_eq!(list.read().unwrap(), contents);
         let text = fs::read_to_string(&list.path).unwrap();
         let other = Sha256::of("secret").to_string();
         fs::write(&list.path, text.replacen(&Sha256::of("a").to_string(), &other, 1)).unwrap();
-        assert!(list.read().is_empty());
+        assert_eq!(list.read(), None);
         let noted = store.take_damaged();
         assert_eq!((noted.len(), noted[0].object), (1, Object::Scan));
         // Even an empty one takes the place of a damaged one.
-        list.keep(&BTreeSet::new()).unwrap();
-        store.take_damaged();
-        assert!(list.read().is_empty() && store.take_damaged().is_empty());
+        list.keep(&BTreeSet::new(), None).unwrap();
+        assert_eq!((list.read(), store.take_damaged().len()), (Some(BTreeSet::new()), 0));
+        // What is known to be on it is not written again.
+        fs::remove_file(&list.path).unwrap();
+        list.keep(&contents, Some(&contents)).unwrap();
+        assert_eq!(list.read(), None);
     }
 }
