@@ -229,6 +229,11 @@ impl Deb {
         self.decompress(&self.data, MAX_DATA)
     }
 
+    /// Bytes of the data archive as it is in the package, compressed.
+    pub fn data_length(&self) -> u64 {
+        self.data.length
+    }
+
     /// Reads the members of what [`Deb::data`] gave, wherever the bytes come from by now.
     pub fn members<R: Read>(reader: R) -> TarReader<R> {
         TarReader::new(reader, "data.tar".to_owned())

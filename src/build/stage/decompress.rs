@@ -1,12 +1,14 @@
 //! Unpacks the data archives of many packages at once, to be read one after the other.
 //!
-//! Threads take packages in order and run ahead of the reader, over all packages together by a bounded number of
-//! bytes; only the package being read may go beyond it, so that nobody waits for ever.
+//! Threads run ahead of the reader, over all packages together by a bounded number of bytes; only the package being read, and
+//! those that were begun before it, may go beyond it, so that nobody waits for ever. Where the reader is, packages are taken
+//! in its order; where it is not yet, the largest first, so that in the end not all wait for one that was begun last.
 //!
 //! What is wanted only after some scripts have run is unpacked by threads that use what others leave of the processor.
 //! When the reader comes there, they hand what they have begun to the others, so that no idle thread is waited for.
 
 use std::io::{self, BufRead, Read};
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -20,10 +22,10 @@ const SPARE: usize = 32;
 
 /// What the threads and the reader agree on.
 struct State<'a> {
-    /// The next package that nobody has taken.
-    next: usize,
-    /// The package that the reader is at.
-    reading: usize,
+    /// Which packages somebody has taken.
+    taken: Vec<bool>,
+    /// The package that the reader is at, once it has come.
+    reading: Option<usize>,
     /// Bytes that are unpacked and not yet read.
     waiting: u64,
     /// Packages that an idle thread has begun.
@@ -80,8 +82,8 @@ pub(super) fn feed<T>(
     consume: impl FnOnce(&mut Feed<'_, '_>) -> T,
 ) -> T {
     let state = Mutex::new(State {
-        next: 0,
-        reading: 0,
+        taken: vec![false; packages.len()],
+        reading: None,
         waiting: 0,
         begun: Vec::new(),
         busy: 0,
@@ -142,14 +144,34 @@ impl<'a> Shared<'a> {
 
     /// All packages before this number are wanted now: the group that the reader is in ends here.
     fn wanted(&self, state: &State<'_>) -> usize {
-        self.groups.iter().copied().find(|end| state.reading < *end).unwrap_or(self.packages.len())
+        let reading = state.reading.unwrap_or(0);
+        self.groups.iter().copied().find(|end| reading < *end).unwrap_or(self.packages.len())
+    }
+
+    /// The package to take next, of those that are wanted now or, for an idle thread, of the first group after those that
+    /// has one left.
+    fn choose(&self, state: &State<'_>, idle: bool) -> Option<usize> {
+        let wanted = self.wanted(state);
+        let left = |range: Range<usize>| range.filter(|index| !state.taken[*index]);
+        if !idle && state.reading.is_some() {
+            return left(0..wanted).next();
+        }
+        let group = match idle {
+            false => 0..wanted,
+            true => {
+                let first = left(wanted..self.packages.len()).next()?;
+                let end = self.groups.iter().copied().find(|end| first < *end);
+                first..end.unwrap_or(self.packages.len())
+            }
+        };
+        left(group).max_by_key(|index| (self.packages[*index].data_length(), std::cmp::Reverse(*index)))
     }
 
     /// The next package to unpack.
     fn take(&self, idle: bool) -> Option<Work<'a>> {
         let mut state = self.lock();
         let index = loop {
-            let ended = state.next >= self.packages.len();
+            let ended = state.taken.iter().all(|taken| *taken);
             // What idle threads have begun may still come.
             if state.stopped || (ended && (idle || (state.busy == 0 && state.begun.is_empty()))) {
                 return None;
@@ -157,10 +179,10 @@ impl<'a> Shared<'a> {
             if let Some(work) = state.begun.pop_if(|_| !idle) {
                 return Some(work);
             }
-            if !ended && idle == (state.next >= self.wanted(&state)) {
-                state.next += 1;
+            if let Some(index) = self.choose(&state, idle) {
+                state.taken[index] = true;
                 state.busy += usize::from(idle);
-                break state.next - 1;
+                break index;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
@@ -177,7 +199,13 @@ impl<'a> Shared<'a> {
     /// Waits until `length` more bytes of package `index` may wait; false when nobody reads any more.
     fn may_hand_over(&self, index: usize, length: u64) -> bool {
         let mut state = self.lock();
-        while !state.stopped && state.reading != index && state.waiting + length > self.budget {
+        // A package that is read and that nobody is at is for whoever has done what it is at.
+        let is_needed = |state: &State<'_>| {
+            let Some(reading) = state.reading else { return false };
+            let waits = !state.taken[reading] || state.begun.iter().any(|work| work.index == reading);
+            reading == index || waits
+        };
+        while !state.stopped && !is_needed(&state) && state.waiting + length > self.budget {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting += length;
@@ -198,7 +226,7 @@ impl<'s, 'p> Feed<'s, 'p> {
     /// The data archive of the next package, in the order of `packages`.
     pub fn next(&mut self) -> Option<Unpacked<'s, 'p>> {
         let receiver = self.receivers.next()?;
-        self.shared.lock().reading = self.index;
+        self.shared.lock().reading = Some(self.index);
         self.shared.changed.notify_all();
         self.index += 1;
         Some(Unpacked { shared: self.shared, receiver, piece: Vec::new(), position: 0 })
@@ -242,5 +270,55 @@ impl Read for Unpacked<'_, '_> {
         let length = self.fill_buf()?.read(buffer)?;
         self.consume(length);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::apt::deb::maker;
+
+    fn deb(number: usize) -> Deb {
+        // Sizes that rise and fall, some beyond the budget.
+        let text = vec![b'x'; 1000 + (number * 7919) % 11 * 300_000];
+        let package = maker::Deb::new(&format!("package-{number}"), "1").file("/usr/share/file", &text);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&package.build().bytes).unwrap();
+        Deb::open(file).unwrap()
+    }
+
+    #[test]
+    fn packages_come_in_order_whatever_was_taken_first() {
+        let debs: Vec<_> = (0..12).map(deb).collect();
+        let packages: Vec<_> = debs.iter().collect();
+        let length = |mut data: &mut dyn Read| io::copy(&mut data, &mut io::sink()).unwrap();
+        let expected: Vec<u64> = packages.iter().map(|deb| length(&mut deb.data().unwrap())).collect();
+        let cases = [
+            (1, &[12][..], 0, false),
+            (2, &[12], 1 << 19, true),
+            (2, &[0, 5, 5, 12], 1 << 20, true),
+            (3, &[4, 12], 1 << 30, false),
+        ];
+        for (threads, groups, budget, late) in cases {
+            let read: Vec<u64> = feed(&packages, (threads, groups), budget, |feed| {
+                if late {
+                    // Until the threads have as much as may wait, of the largest.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+                std::iter::from_fn(|| feed.next()).map(|mut data| length(&mut data)).collect()
+            });
+            assert_eq!(read, expected, "{threads} {groups:?} {budget}");
+        }
+    }
+
+    #[test]
+    fn threads_end_when_the_reader_goes() {
+        let debs: Vec<_> = (0..6).map(deb).collect();
+        let packages: Vec<_> = debs.iter().collect();
+        for begin in [false, true] {
+            feed(&packages, (2, &[3, 6]), 1 << 10, |feed| drop(begin.then(|| feed.next())));
+        }
     }
 }

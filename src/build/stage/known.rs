@@ -109,12 +109,17 @@ impl Known {
                 self.files.remove(&stat.st_ino);
             }
         }
-        let directories =
-            entries.iter().filter(|(_, stat)| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
-        let directories = directories.map(|(path, stat)| (Some(path), stat.st_ino));
-        for (path, inode) in std::iter::once((None, top)).chain(directories) {
-            state.add(&self.watch.top, path, inode);
-        }
+        drop(state);
+        let is_directory = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let directories = entries.iter().filter(|(_, stat)| is_directory(stat));
+        self.hear_of(top, directories.map(|(path, stat)| (path, stat.st_ino)));
+    }
+
+    /// Hears of the files of `directories`, paths and inodes, from now on; the root's inode is `top`.
+    pub fn hear_of<'a>(&self, top: u64, directories: impl Iterator<Item = (&'a TreePath, u64)>) {
+        let mut state = self.watch.state.borrow_mut();
+        state.add(&self.watch.top, None, top);
+        directories.for_each(|(path, inode)| state.add(&self.watch.top, Some(path), inode));
     }
 
     /// Waits until whatever is changed from now on gets a later time than all files that are known: the clock of files moves

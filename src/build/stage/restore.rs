@@ -96,6 +96,15 @@ pub(super) fn restore(root: &Root, known: &mut Known, tree: &Tree, packs: &Packs
         let stat = made.map_err(|error| fail(path, &error))?;
         placed.extend(stat.map(|stat| (stat.st_ino, node.mtime)));
     }
+    // Not before the files were written, so that this is not heard of.
+    let inode = |path: &TreePath| {
+        let stat = root.parent(path.as_bytes()).and_then(|(directory, name)| directory.stat(name));
+        let stat = stat.and_then(|stat| stat.ok_or(Errno::NOENT)).map_err(|error| fail(path, &error))?;
+        Ok((path.clone(), stat.st_ino))
+    };
+    let directories = tree.iter().filter(|(_, node)| node.is_directory()).map(|(path, _)| inode(path));
+    let directories = directories.collect::<Result<Vec<_>, Failure>>()?;
+    known.hear_of(root.inode(), directories.iter().map(|(path, inode)| (path, *inode)));
     Ok(placed)
 }
 
