@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Parameters;
 use super::layout::Stability;
 use super::queue::{Queue, Stop};
-use super::running::{self, RunningHash};
-use super::write::{ArchiveError, Buffers, STATE_EVERY, Source, Work, arrange, check, keys};
+use super::write::{ArchiveError, Source, Work, arrange, check};
 use crate::digest::Sha256;
 use crate::priority::give_way;
 use crate::store::{Kind, Store};
@@ -30,54 +29,39 @@ pub fn warm(
     let in_place = parts.iter().take_while(|part| part.stability == Stability::InPlace).count();
     let lasting = parts.into_iter().filter(|part| part.stability != Stability::Changes);
     let ranges: Vec<_> = lasting.map(|part| part.range).collect();
-    let keys = keys(&members, &ranges, parameters);
-    let chain = running::chain(&keys[..in_place]);
-    let (hash_from, mut hash) = RunningHash::last(store, &chain);
-    let buffers = Buffers::default();
-    let work = Work {
-        members: &members,
-        ranges: &ranges,
-        keys: &keys,
-        source,
-        store,
-        parameters,
-        hash_from,
-        buffers,
-    };
+    let count = ranges.len();
+    let (work, chain, mut hash) = Work::new(source, (store, parameters), members, ranges, in_place);
     let queue = Queue::default();
     let mut made = BTreeSet::new();
     std::thread::scope(|scope| {
         // One processor is left to the scripts: they start hundreds of short programs, one after the other.
-        for _ in 0..threads.saturating_sub(1).clamp(1, ranges.len().max(1)) {
+        for _ in 0..threads.saturating_sub(1).clamp(1, count.max(1)) {
             scope.spawn(|| {
                 give_way();
                 work.run(&queue, |index| {
-                    let hashed = (hash_from..in_place).contains(&index);
-                    let wanted = hashed || !store.contains(Kind::Frame, keys[index]);
+                    let wanted =
+                        work.hashed.contains(&index) || !store.contains(Kind::Frame, work.keys[index]);
                     wanted.then(|| work.make(index)).transpose()
                 });
             });
         }
         // Whatever ends this, the threads must not wait for it.
         let _stop = Stop(&queue);
-        for index in 0..ranges.len() {
+        for (index, key) in work.keys.iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             if let Some(done) = queue.take(index)? {
                 if done.is_new {
-                    made.insert(keys[index]);
+                    made.insert(*key);
                 }
                 if let Some(bytes) = done.bytes {
-                    if index < in_place {
-                        hash.update(&bytes);
-                    }
+                    hash.update(&bytes);
                     work.buffers.put(bytes);
                 }
             }
-            let is_last = index + 1 == in_place;
-            if (hash_from..in_place).contains(&index) && (is_last || (index + 1) % STATE_EVERY == 0) {
-                hash.keep(store, chain[index])?;
+            if let Some(chain) = chain.get(index).filter(|_| work.keeps_state(index)) {
+                hash.keep(store, *chain)?;
             }
             queue.written(work.size(index));
         }

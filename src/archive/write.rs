@@ -20,7 +20,7 @@ use crate::store::{Kind, Store, StoreError};
 use crate::tree::{Contents, Tree};
 
 /// The state of the tar's hash is kept after every so many frames.
-pub(super) const STATE_EVERY: usize = 4;
+const STATE_EVERY: usize = 4;
 /// Buffers larger than this are not kept, in bytes.
 const MAX_BUFFER: usize = 8 << 20;
 /// The two blocks that end a tar archive.
@@ -105,29 +105,20 @@ pub fn write(
     check(parameters)?;
     let (members, parts) = arrange(source, parameters)?;
     let ranges: Vec<_> = parts.into_iter().map(|part| part.range).collect();
-    let keys = keys(&members, &ranges, parameters);
-    let chain = running::chain(&keys);
-    let (hash_from, hash) = RunningHash::last(store, &chain);
-
-    let total = ranges.len() as u64;
+    let total = ranges.len();
+    let (work, chain, hash) = Work::new(source, (store, parameters), members, ranges, total);
     let action = "compressing frames".to_owned();
-    reporter.report(Event::Stage { subject: subject.to_owned(), action, total, unit: Unit::Frames });
+    reporter.report(Event::Stage {
+        subject: subject.to_owned(),
+        action,
+        total: total as u64,
+        unit: Unit::Frames,
+    });
     let over = Over { reporter, subject };
-    let buffers = Buffers::default();
-    let work = Work {
-        members: &members,
-        ranges: &ranges,
-        keys: &keys,
-        source,
-        store,
-        parameters,
-        hash_from,
-        buffers,
-    };
     let queue = Queue::default();
     let mut writer = Writer { out: HashingWriter::new(out), hash, frames: Vec::new(), compressed: 0 };
     let written: Result<(), ArchiveError> = std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, ranges.len().max(1)) {
+        for _ in 0..threads.clamp(1, total.max(1)) {
             scope.spawn(|| work.run(&queue, |index| work.make(index)));
         }
         // Whatever ends this, the workers must not wait for it.
@@ -136,8 +127,7 @@ pub fn write(
             let done = queue.take(index)?;
             writer.frame(&done)?;
             done.bytes.map(|bytes| work.buffers.put(bytes));
-            let is_last = index + 1 == ranges.len();
-            if index >= hash_from && (is_last || (index + 1) % STATE_EVERY == 0) {
+            if work.keeps_state(index) {
                 writer.hash.keep(store, *chain)?;
             }
             queue.written(work.size(index));
@@ -148,12 +138,7 @@ pub fn write(
     });
     drop(over);
     written?;
-    writer.finish(parameters, keys)
-}
-
-/// The names of frames in the store.
-pub(super) fn keys(members: &[Member], ranges: &[Range<usize>], parameters: &Parameters) -> Vec<Sha256> {
-    ranges.par_iter().map(|range| frame::key(&members[range.clone()], parameters)).collect()
+    writer.finish(parameters, work.keys)
 }
 
 /// The members of `source` in their order, and which of them make a frame.
@@ -191,14 +176,15 @@ fn as_i64(number: u64) -> i64 {
 
 /// What the workers share and do not change.
 pub(super) struct Work<'a> {
-    pub members: &'a [Member],
-    pub ranges: &'a [Range<usize>],
-    pub keys: &'a [Sha256],
-    pub source: &'a Source<'a>,
-    pub store: &'a Store,
-    pub parameters: &'a Parameters,
-    /// From this frame on the tar's bytes are needed for its hash.
-    pub hash_from: usize,
+    members: Vec<Member>,
+    pub ranges: Vec<Range<usize>>,
+    /// The names of the frames in the store.
+    pub keys: Vec<Sha256>,
+    source: &'a Source<'a>,
+    store: &'a Store,
+    parameters: &'a Parameters,
+    /// Of these frames the bytes are needed for the tar's hash.
+    pub hashed: Range<usize>,
     pub buffers: Buffers,
 }
 
@@ -230,7 +216,29 @@ pub(super) struct Done {
     pub is_new: bool,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// With the chain of the first `in_order` frames, whose tar is to be hashed, and the last state of that hash that is kept.
+    pub fn new(
+        source: &'a Source<'a>,
+        (store, parameters): (&'a Store, &'a Parameters),
+        members: Vec<Member>,
+        ranges: Vec<Range<usize>>,
+        in_order: usize,
+    ) -> (Self, Vec<Sha256>, RunningHash) {
+        let key = |range: &Range<usize>| frame::key(&members[range.clone()], parameters);
+        let keys: Vec<_> = ranges.par_iter().map(key).collect();
+        let chain = running::chain(&keys[..in_order]);
+        let (from, hash) = RunningHash::last(store, &chain);
+        let (hashed, buffers) = (from..in_order, Buffers::default());
+        (Self { members, ranges, keys, source, store, parameters, hashed, buffers }, chain, hash)
+    }
+
+    /// Whether the state of the tar's hash is kept after frame `index`.
+    pub fn keeps_state(&self, index: usize) -> bool {
+        let is_last = index + 1 == self.hashed.end;
+        self.hashed.contains(&index) && (is_last || (index + 1).is_multiple_of(STATE_EVERY))
+    }
+
     /// Bytes of tar in frame `index`.
     pub fn size(&self, index: usize) -> u64 {
         self.members[self.ranges[index].clone()].iter().map(Member::size).sum()
@@ -249,7 +257,7 @@ impl Work<'_> {
 
     /// Makes a frame or takes it from the store.
     pub fn make(&self, index: usize) -> Result<Done, ArchiveError> {
-        let needs_bytes = index >= self.hash_from;
+        let needs_bytes = self.hashed.contains(&index);
         // Whoever works ahead may be at the same frame.
         let _turn = self.store.take_turn(Kind::Frame, self.keys[index]);
         if let Some(done) = self.reuse(index, needs_bytes) {
