@@ -1,8 +1,9 @@
 //! The command line as typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Compile recipes and a lock into LXC images for Proxmox VE.
 ///
@@ -25,6 +26,28 @@ pub struct Cli {
     /// Options of every command
     #[command(flatten)]
     pub global: Global,
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first. Ends the program when it is wrong or asks for help.
+    ///
+    /// `verify` has an option `--store` of its own, whose directory may be left out. clap puts what a command was given in
+    /// the place of the global option of that name, which would forget the store that was said before the command, or in the
+    /// environment. So the line is read once more with the two apart, and a directory given to `verify` counts for both.
+    #[must_use]
+    pub fn read(line: &[OsString]) -> Self {
+        let cli = Self::parse_from(line);
+        if !matches!(cli.command, Some(Command::Verify { store: Some(_), .. })) {
+            return cli;
+        }
+        let apart = Self::command().mut_arg("store", |store| store.global(false));
+        let matches = apart.get_matches_from(line);
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let Some(Command::Verify { store: Some(Some(directory)), .. }) = &cli.command {
+            cli.global.store = Some(directory.clone());
+        }
+        cli
+    }
 }
 
 /// Options of every command.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use jiff::Timestamp;
 
 use super::args::{Cli, Command, Global, SchemaKind};
@@ -23,7 +23,7 @@ use crate::store::Store;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(&env::args_os().collect::<Vec<_>>());
     let json = cli.global.json;
     match run(cli) {
         Ok(code) => ExitCode::from(code),
@@ -115,7 +115,7 @@ fn run(cli: Cli) -> Result<u8, CommandError> {
         }
         Some(Command::Step { order, out }) => return step(&global, &order, &out),
         Some(Command::Verify { path: None, store, repair, .. }) => {
-            return verify_store(&global, store, repair);
+            return verify_store(&global, store.is_some(), repair);
         }
         _ => {}
     }
@@ -177,15 +177,13 @@ fn step(global: &Global, order: &Path, out: &Path) -> Result<u8, CommandError> {
 }
 
 /// Checks the store. Needs no project; one helps to name packages that were never built.
-fn verify_store(global: &Global, given: Option<Option<PathBuf>>, repair: bool) -> Result<u8, CommandError> {
-    let Some(given) = given else {
+fn verify_store(global: &Global, asked: bool, repair: bool) -> Result<u8, CommandError> {
+    if !asked {
         let message = "say what to check: an artifact's directory or archive, or `--store` for the store";
         return Err(CommandError::Usage(message.to_owned()));
-    };
+    }
     let here = here()?;
-    // The option of this command, given without a directory, hides the one of all commands and its variable.
-    let variable = || env::var_os("BUILD_IMAGES_STORE").filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = match given.or_else(|| global.store.clone()).or_else(variable) {
+    let directory = match &global.store {
         Some(store) => here.join(store),
         None => default_store()?,
     };

@@ -169,3 +169,49 @@ fn a_word_that_is_nearly_a_command_is_taken_for_one() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("no image is named `chek`") && said.contains("the command `check`"), "{said}");
 }
+
+/// The store can be said before the command, after it and in the environment; only with that one may anything happen.
+#[test]
+fn verify_checks_the_store_that_was_said() {
+    let home = tempfile::tempdir().unwrap();
+    let damaged = |name: &str| {
+        let deb = home.path().join(name).join("debs").join("0".repeat(64));
+        std::fs::create_dir_all(deb.parent().unwrap()).unwrap();
+        std::fs::write(&deb, name).unwrap();
+        deb
+    };
+    let cases: [(&[&str], &str); 7] = [
+        (&["verify", "--store"], ""),
+        (&["verify", "--store"], "variable"),
+        (&["verify", "--store", "own"], "variable"),
+        (&["--store", "before", "verify", "--store"], ""),
+        (&["--store", "before", "verify", "--store"], "variable"),
+        (&["--store", "before", "verify", "--store", "own"], "variable"),
+        (&["verify", "--store=own"], ""),
+    ];
+    for (arguments, variable) in cases {
+        let stores = ["default/build-images", "variable", "before", "own"].map(damaged);
+        let meant = if arguments.iter().any(|word| word.ends_with("own")) {
+            3
+        } else if arguments.contains(&"before") {
+            2
+        } else {
+            usize::from(!variable.is_empty())
+        };
+        let mut command = program(arguments);
+        command.arg("--repair").current_dir(home.path()).env("XDG_CACHE_HOME", home.path().join("default"));
+        if !variable.is_empty() {
+            command.env("BUILD_IMAGES_STORE", variable);
+        }
+        let output = command.output().unwrap();
+        let dropped = stores.iter().map(|deb| !deb.exists()).collect::<Vec<_>>();
+        let expected = (0..4).map(|store| store == meant).collect::<Vec<_>>();
+        assert_eq!(
+            dropped,
+            expected,
+            "{arguments:?} {variable}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.status.success());
+    }
+}
