@@ -12,6 +12,8 @@ use crate::tree::{Content, Contents, Node, Tree};
 
 /// Size of the buffer before a pack, in bytes: larger contents are written as they are.
 const BUFFER: usize = 32 << 10;
+/// Bytes that are copied at a time: so few that they stay in the processor's cache.
+const CHUNK: usize = 256 << 10;
 /// Most layers below another.
 pub(super) const MAX_BELOW: usize = 64;
 
@@ -235,12 +237,20 @@ pub struct PackWriter<'a, W: Write> {
     length: u64,
     packed: BTreeMap<Content, u64>,
     below: &'a BTreeSet<Sha256>,
+    /// What is copied at a time.
+    chunk: Vec<u8>,
 }
 
 impl<'a, W: Write> PackWriter<'a, W> {
     /// Starts an empty pack; contents in `below` are not written again.
     pub fn new(pack: W, below: &'a BTreeSet<Sha256>) -> Self {
-        Self { pack: BufWriter::with_capacity(BUFFER, pack), length: 0, packed: BTreeMap::new(), below }
+        Self {
+            pack: BufWriter::with_capacity(BUFFER, pack),
+            length: 0,
+            packed: BTreeMap::new(),
+            below,
+            chunk: Vec::new(),
+        }
     }
 
     /// Adds `bytes` unless they are there already, and names them.
@@ -260,6 +270,27 @@ impl<'a, W: Write> PackWriter<'a, W> {
     pub fn add_hashed(&mut self, content: Content, bytes: &[u8]) -> io::Result<()> {
         if !self.below.contains(&content.sha256) && !self.packed.contains_key(&content) {
             self.pack.write_all(bytes)?;
+            self.packed.insert(content, self.length);
+            self.length += content.size;
+        }
+        Ok(())
+    }
+
+    /// As [`add_hashed`](Self::add_hashed), with the bytes of `file`, wherever that is read next.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the pack cannot be written.
+    pub fn add_file(&mut self, content: Content, file: &File) -> io::Result<()> {
+        if !self.below.contains(&content.sha256) && !self.packed.contains_key(&content) {
+            self.chunk.resize(CHUNK, 0);
+            let mut done = 0;
+            while done < content.size {
+                let left = usize::try_from(content.size - done).unwrap_or(CHUNK);
+                let chunk = &mut self.chunk[..left.min(CHUNK)];
+                file.read_exact_at(chunk, done)?;
+                self.pack.write_all(chunk)?;
+                done += chunk.len() as u64;
+            }
             self.packed.insert(content, self.length);
             self.length += content.size;
         }

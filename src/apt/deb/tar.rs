@@ -1,7 +1,7 @@
 //! Reads tar members with the extensions that packages use: GNU long names and pax records.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 
 use super::DebError;
 use crate::tree::TreePath;
@@ -322,22 +322,10 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-impl<R: BufRead> BufRead for Content<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let left = usize::try_from(self.archive.left).unwrap_or(usize::MAX);
-        if left == 0 {
-            return Ok(&[]);
-        }
-        let filled = self.archive.reader.fill_buf()?;
-        if filled.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(&filled[..filled.len().min(left)])
-    }
-
-    fn consume(&mut self, length: usize) {
-        self.archive.reader.consume(length);
-        self.archive.left -= length as u64;
+impl<R> Content<'_, R> {
+    /// Bytes that were not read yet.
+    pub fn left(&self) -> u64 {
+        self.archive.left
     }
 }
 

@@ -1,4 +1,4 @@
-//! Unpacks the data archives of many packages at once, to be read one after the other.
+//! Unpacks the data archives of many packages at once, to be placed one after the other.
 //!
 //! Threads run ahead of the reader, over all packages together by a bounded number of bytes; only the package being read, and
 //! those that were begun before it, may go beyond it, so that nobody waits for ever. Where the reader is, packages are taken
@@ -7,18 +7,30 @@
 //! What is wanted only after some scripts have run is unpacked by threads that use what others leave of the processor.
 //! When the reader comes there, they hand what they have begun to the others, so that no idle thread is waited for.
 
-use std::io::{self, BufRead, Read};
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::apt::deb::Deb;
+use super::failure::Failure;
+use super::loose::{Ready, Unpacking};
+use super::package::Package;
 use crate::sandbox::only_when_idle;
 
-/// Size of the pieces that are handed over, in bytes.
+/// Most bytes of a file that are unpacked at a time.
 const PIECE: usize = 1 << 18;
-/// Most pieces that wait to be filled again.
-const SPARE: usize = 32;
+/// So many read bytes are given back at a time: each time, whoever waits is woken.
+const GIVE_BACK: u64 = 1 << 20;
+
+/// How far the threads may be ahead of the reader.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    /// Bytes of contents, but for what the reader waits for.
+    pub bytes: u64,
+    /// Open files; further contents wait in memory.
+    pub files: usize,
+}
 
 /// What the threads and the reader agree on.
 struct State<'a> {
@@ -32,8 +44,6 @@ struct State<'a> {
     begun: Vec<Work<'a>>,
     /// Idle threads that have a package.
     busy: usize,
-    /// Pieces that were read, to be filled again: fresh memory costs more than what is done with it.
-    spare: Vec<Vec<u8>>,
     /// The reader has gone.
     stopped: bool,
 }
@@ -41,44 +51,50 @@ struct State<'a> {
 /// A package on its way.
 struct Work<'a> {
     index: usize,
-    reader: Box<dyn Read + Send + 'a>,
-    sender: Sender<Piece>,
+    unpacking: Unpacking<'a>,
+    sender: Sender<Item>,
 }
 
 /// All that the threads share.
 struct Shared<'a> {
-    packages: &'a [&'a Deb],
+    packages: &'a [&'a Package],
+    /// A directory of the root's file system.
+    place: BorrowedFd<'a>,
     /// Where each group ends: the packages that the reader wants one right after the other.
     groups: &'a [usize],
-    budget: u64,
-    senders: Vec<Mutex<Option<Sender<Piece>>>>,
+    ahead: Ahead,
+    /// Contents that wait, most with an open file.
+    open: AtomicUsize,
+    senders: Vec<Mutex<Option<Sender<Item>>>>,
     state: Mutex<State<'a>>,
     changed: Condvar,
 }
 
-type Piece = io::Result<Vec<u8>>;
+type Item = Result<Ready, Failure>;
 
-/// Gives each package's unpacked data archive, in order.
+/// Gives the members of each package's data archive, in order.
 pub(super) struct Feed<'s, 'p> {
     shared: &'s Shared<'p>,
-    receivers: std::vec::IntoIter<Receiver<Piece>>,
+    receivers: std::vec::IntoIter<Receiver<Item>>,
     index: usize,
 }
 
-/// The unpacked data archive of one package.
-pub(super) struct Unpacked<'s, 'p> {
+/// The members of one package's data archive.
+pub(super) struct Members<'s, 'p> {
     shared: &'s Shared<'p>,
-    receiver: Receiver<Piece>,
-    piece: Vec<u8>,
-    position: usize,
+    receiver: Receiver<Item>,
+    /// Bytes that were read and not yet given back.
+    read: u64,
 }
 
-/// Runs `consume` while the packages are unpacked by `threads` threads, at most `budget` bytes ahead. `groups` says where
-/// each group ends; only what else is left of the processor goes to groups that `consume` is not at.
+/// Runs `consume` while the packages are unpacked by `threads` threads into the file system of the directory `place`, so far
+/// `ahead` at most. `groups` says where each group ends; only what else is left of the processor goes to groups that `consume`
+/// is not at.
 pub(super) fn feed<T>(
-    packages: &[&Deb],
+    packages: &[&Package],
+    place: BorrowedFd<'_>,
     (threads, groups): (usize, &[usize]),
-    budget: u64,
+    ahead: Ahead,
     consume: impl FnOnce(&mut Feed<'_, '_>) -> T,
 ) -> T {
     let state = Mutex::new(State {
@@ -87,12 +103,12 @@ pub(super) fn feed<T>(
         waiting: 0,
         begun: Vec::new(),
         busy: 0,
-        spare: Vec::new(),
         stopped: false,
     });
     let (senders, receivers): (Vec<_>, Vec<_>) = packages.iter().map(|_| channel()).unzip();
     let senders = senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
-    let shared = Shared { packages, groups, budget, senders, state, changed: Condvar::new() };
+    let (open, changed) = (AtomicUsize::new(0), Condvar::new());
+    let shared = Shared { packages, place, groups, ahead, open, senders, state, changed };
     let threads = threads.clamp(1, packages.len().max(1));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -116,16 +132,20 @@ impl<'a> Shared<'a> {
 
     /// Unpacks what is wanted, or as an idle thread what will be, until nothing is left to do.
     fn unpack(&self, idle: bool) {
+        let mut buffer = vec![0; PIECE];
         while let Some(mut work) = self.take(idle) {
             loop {
-                let spare = self.lock().spare.pop();
-                let mut piece = spare.unwrap_or_else(|| Vec::with_capacity(PIECE));
-                let read = (&mut work.reader).take(PIECE as u64).read_to_end(&mut piece);
-                let ends = read.as_ref().map_or(true, |read| *read == 0);
-                if !ends && !self.may_hand_over(work.index, piece.len() as u64) {
+                let opens = self.open.load(Ordering::Relaxed) < self.ahead.files;
+                let (length, item, ends) = match work.unpacking.step(&mut buffer, opens) {
+                    Ok(step) => (step.length, step.ready.map(Ok), step.ends),
+                    Err(failure) => (0, Some(Err(failure)), true),
+                };
+                if length > 0 && !self.may_hand_over(work.index, length) {
                     return;
                 }
-                let done = work.sender.send(read.map(|_| piece)).is_err() || ends;
+                self.open.fetch_add(item.as_ref().map_or(0, contents), Ordering::Relaxed);
+                let sent = item.is_none_or(|item| work.sender.send(item).is_ok());
+                let done = ends || !sent;
                 if !idle && done {
                     break;
                 }
@@ -164,7 +184,7 @@ impl<'a> Shared<'a> {
                 first..end.unwrap_or(self.packages.len())
             }
         };
-        left(group).max_by_key(|index| (self.packages[*index].data_length(), std::cmp::Reverse(*index)))
+        left(group).max_by_key(|index| (self.packages[*index].deb.data_length(), std::cmp::Reverse(*index)))
     }
 
     /// The next package to unpack.
@@ -189,11 +209,8 @@ impl<'a> Shared<'a> {
         self.changed.notify_all();
         drop(state);
         let sender = self.senders.get(index)?.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let reader: Box<dyn Read + Send + 'a> = match self.packages.get(index)?.data() {
-            Ok(reader) => Box::new(reader),
-            Err(error) => Box::new(Failing(Some(io::Error::other(error)))),
-        };
-        Some(Work { index, reader, sender })
+        let unpacking = Unpacking::new(self.packages.get(index)?, self.place);
+        Some(Work { index, unpacking, sender })
     }
 
     /// Waits until `length` more bytes of package `index` may wait; false when nobody reads any more.
@@ -205,7 +222,7 @@ impl<'a> Shared<'a> {
             let waits = !state.taken[reading] || state.begun.iter().any(|work| work.index == reading);
             reading == index || waits
         };
-        while !state.stopped && !is_needed(&state) && state.waiting + length > self.budget {
+        while !state.stopped && !is_needed(&state) && state.waiting + length > self.ahead.bytes {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting += length;
@@ -213,23 +230,19 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Gives an error, then nothing.
-struct Failing(Option<io::Error>);
-
-impl Read for Failing {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        self.0.take().map_or(Ok(0), Err)
-    }
+/// How many contents an item has.
+fn contents(item: &Item) -> usize {
+    usize::from(item.as_ref().is_ok_and(|ready| ready.file.is_some()))
 }
 
 impl<'s, 'p> Feed<'s, 'p> {
-    /// The data archive of the next package, in the order of `packages`.
-    pub fn next(&mut self) -> Option<Unpacked<'s, 'p>> {
+    /// The members of the next package, in the order of `packages`.
+    pub fn next(&mut self) -> Option<Members<'s, 'p>> {
         let receiver = self.receivers.next()?;
         self.shared.lock().reading = Some(self.index);
         self.shared.changed.notify_all();
         self.index += 1;
-        Some(Unpacked { shared: self.shared, receiver, piece: Vec::new(), position: 0 })
+        Some(Members { shared: self.shared, receiver, read: 0 })
     }
 }
 
@@ -241,84 +254,108 @@ impl Drop for Feed<'_, '_> {
     }
 }
 
-impl BufRead for Unpacked<'_, '_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.piece.len() {
-            self.position = 0;
-            let mut piece = std::mem::take(&mut self.piece);
-            let mut state = self.shared.lock();
-            state.waiting -= piece.len() as u64;
-            if piece.capacity() > 0 && state.spare.len() < SPARE {
-                piece.clear();
-                state.spare.push(piece);
-            }
-            drop(state);
-            self.shared.changed.notify_all();
-            // The last, empty piece is not counted; a sender that is gone has sent everything.
-            self.piece = self.receiver.recv().unwrap_or(Ok(Vec::new()))?;
-        }
-        Ok(&self.piece[self.position..])
-    }
-
-    fn consume(&mut self, length: usize) {
-        self.position += length;
+impl Members<'_, '_> {
+    /// Makes room for what is still to come.
+    fn give_back(&mut self) {
+        self.shared.lock().waiting -= std::mem::take(&mut self.read);
+        self.shared.changed.notify_all();
     }
 }
 
-impl Read for Unpacked<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.fill_buf()?.read(buffer)?;
-        self.consume(length);
-        Ok(length)
+impl Iterator for Members<'_, '_> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        if self.read >= GIVE_BACK {
+            self.give_back();
+        }
+        // A sender that is gone has sent everything.
+        let item = self.receiver.recv().ok()?;
+        self.shared.open.fetch_sub(contents(&item), Ordering::Relaxed);
+        let file = item.as_ref().ok().and_then(|ready| ready.file.as_ref());
+        self.read += file.map_or(0, |file| file.content.size);
+        Some(item)
+    }
+}
+
+impl Drop for Members<'_, '_> {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::os::fd::AsFd as _;
 
     use super::*;
     use crate::apt::deb::maker;
+    use crate::build::stage::job::StagePackage;
+    use crate::build::stage::package::load_all;
+    use crate::digest::Sha256;
 
-    fn deb(number: usize) -> Deb {
-        // Sizes that rise and fall, some beyond the budget.
-        let text = vec![b'x'; 1000 + (number * 7919) % 11 * 300_000];
-        let package = maker::Deb::new(&format!("package-{number}"), "1").file("/usr/share/file", &text);
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&package.build().bytes).unwrap();
-        Deb::open(file).unwrap()
+    /// Packages with one file each, of sizes that rise and fall, some beyond what may wait.
+    fn packages(count: usize) -> Vec<Package> {
+        let made = (0..count).map(|number| {
+            let text = vec![b'x'; size(number)];
+            let name = format!("package-{number}");
+            let made = maker::Deb::new(&name, "1").file("/usr/share/file", &text);
+            let bytes = made.build().bytes;
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, &bytes).unwrap();
+            let (version, architecture) = (made.version.clone(), made.architecture.clone());
+            let (sha256, size) = (Sha256::of(&bytes), bytes.len() as u64);
+            (StagePackage { name, version, architecture, sha256, size }, file)
+        });
+        let (wanted, files): (Vec<_>, Vec<_>) = made.unzip();
+        load_all(&wanted, files).unwrap()
+    }
+
+    fn size(number: usize) -> usize {
+        1000 + (number * 7919) % 11 * 300_000
+    }
+
+    /// The sizes of the files of one package.
+    fn sizes(members: Members<'_, '_>) -> usize {
+        let files = members.filter_map(|item| item.unwrap().file);
+        files.map(|file| usize::try_from(file.content.size).unwrap()).sum()
     }
 
     #[test]
     fn packages_come_in_order_whatever_was_taken_first() {
-        let debs: Vec<_> = (0..12).map(deb).collect();
-        let packages: Vec<_> = debs.iter().collect();
-        let length = |mut data: &mut dyn Read| io::copy(&mut data, &mut io::sink()).unwrap();
-        let expected: Vec<u64> = packages.iter().map(|deb| length(&mut deb.data().unwrap())).collect();
+        let packages = packages(12);
+        let packages: Vec<_> = packages.iter().collect();
+        let expected: Vec<_> = (0..12).map(size).collect();
+        let place = std::fs::File::open(std::env::temp_dir()).unwrap();
         let cases = [
             (1, &[12][..], 0, false),
             (2, &[12], 1 << 19, true),
             (2, &[0, 5, 5, 12], 1 << 20, true),
             (3, &[4, 12], 1 << 30, false),
         ];
-        for (threads, groups, budget, late) in cases {
-            let read: Vec<u64> = feed(&packages, (threads, groups), budget, |feed| {
-                if late {
-                    // Until the threads have as much as may wait, of the largest.
-                    std::thread::sleep(std::time::Duration::from_millis(100));
-                }
-                std::iter::from_fn(|| feed.next()).map(|mut data| length(&mut data)).collect()
-            });
-            assert_eq!(read, expected, "{threads} {groups:?} {budget}");
+        for (threads, groups, bytes, late) in cases {
+            for files in [0, 1, usize::MAX] {
+                let ahead = Ahead { bytes, files };
+                let read: Vec<_> = feed(&packages, place.as_fd(), (threads, groups), ahead, |feed| {
+                    if late {
+                        // Until the threads have as much as may wait, of the largest.
+                        std::thread::sleep(std::time::Duration::from_millis(100));
+                    }
+                    std::iter::from_fn(|| feed.next()).map(sizes).collect()
+                });
+                assert_eq!(read, expected, "{threads} {groups:?} {bytes} {files}");
+            }
         }
     }
 
     #[test]
     fn threads_end_when_the_reader_goes() {
-        let debs: Vec<_> = (0..6).map(deb).collect();
-        let packages: Vec<_> = debs.iter().collect();
+        let packages = packages(6);
+        let packages: Vec<_> = packages.iter().collect();
+        let place = std::fs::File::open(std::env::temp_dir()).unwrap();
         for begin in [false, true] {
-            feed(&packages, (2, &[3, 6]), 1 << 10, |feed| drop(begin.then(|| feed.next())));
+            let ahead = Ahead { bytes: 1 << 10, files: usize::MAX };
+            feed(&packages, place.as_fd(), (2, &[3, 6]), ahead, |feed| drop(begin.then(|| feed.next())));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The order of things: unpack, preinst, configure, in one or two rounds.
 
-use std::io::BufRead;
-
 use super::configure;
 use super::database;
 use super::decompress::Feed;
 use super::failure::Failure;
+use super::gather::Gather;
 use super::job::{Limits, StageJob, Task};
+use super::loose::Ready;
 use super::owners::Owners;
 use super::package::Package;
 use super::pins::Pins;
@@ -33,15 +33,12 @@ pub(super) struct Installer<'a> {
     pub limits: &'a Limits,
     pub placed: &'a mut Placed,
     pub say: &'a dyn Fn(Event),
-    on_unpacked: OnUnpacked<'a>,
+    gather: &'a mut dyn Gather,
     pins: Pins<'a>,
     owners: Owners,
     architecture: String,
     dpkg_version: String,
 }
-
-/// Called when all packages of a job are unpacked, before the last scripts run.
-pub(super) type OnUnpacked<'a> = &'a mut dyn FnMut(&Placed) -> Result<(), Failure>;
 
 /// In which order the packages of a job are unpacked.
 pub(super) struct Order<'a> {
@@ -79,7 +76,7 @@ impl<'a> Order<'a> {
 }
 
 /// Installs `packages` on the root, which is empty or has the layer below on it; `feed` gives their data archives in
-/// `order`. `on_unpacked` is called once.
+/// `order`, and tells `gather`.
 #[expect(clippy::too_many_arguments, reason = "one call site, each argument is a different thing")]
 pub(super) fn install(
     root: &Root,
@@ -90,7 +87,7 @@ pub(super) fn install(
     feed: &mut Feed<'_, '_>,
     placed: &mut Placed,
     say: &dyn Fn(Event),
-    on_unpacked: OnUnpacked<'_>,
+    gather: &mut dyn Gather,
 ) -> Result<(), Failure> {
     let installed = database::installed(root)?;
     for package in packages {
@@ -121,7 +118,7 @@ pub(super) fn install(
         limits,
         placed,
         say,
-        on_unpacked,
+        gather,
         pins: Pins::new(&task.job),
         owners: Owners::new(installed),
         architecture,
@@ -147,8 +144,9 @@ impl Installer<'_> {
         feed: &mut Feed<'_, '_>,
     ) -> Result<(), Failure> {
         self.unpack(packages, feed)?;
-        if is_last {
-            (self.on_unpacked)(self.placed)?;
+        match is_last {
+            true => self.gather.unpacked(self.placed)?,
+            false => self.gather.round()?,
         }
         self.stage("running preinst scripts", packages.len());
         let (accounts, others): (Vec<&Package>, Vec<&Package>) =
@@ -167,7 +165,7 @@ impl Installer<'_> {
         self.stage("running preinst scripts", packages.len());
         self.preinst(packages)?;
         self.unpack(packages, feed)?;
-        (self.on_unpacked)(self.placed)?;
+        self.gather.unpacked(self.placed)?;
         self.configure(packages, vec!["-a".into()])
     }
 
@@ -175,7 +173,8 @@ impl Installer<'_> {
         self.stage("unpacking", packages.len());
         let mut done = 0;
         let (say, task) = (self.say, self.task);
-        unpack(self.root, &mut self.owners, self.placed, &self.architecture, packages, |package| {
+        let gather: &mut dyn Gather = &mut *self.gather;
+        unpack(self.root, (&mut self.owners, self.placed, gather), &self.architecture, packages, |package| {
             say(task.progress(done, &package.name));
             done += 1;
             feed.next().ok_or_else(|| Failure::Worker { reason: "no data archive is left".into() })
@@ -214,21 +213,22 @@ impl Installer<'_> {
     }
 }
 
-/// Places packages in order and adds them to dpkg's database. `open` gives the data archive of each.
-pub(super) fn unpack<R: BufRead>(
+/// Places packages in order and adds them to dpkg's database. `open` gives the members of each one's data archive.
+pub(super) fn unpack<'a, R: Iterator<Item = Result<Ready, Failure>>>(
     root: &Root,
-    owners: &mut Owners,
-    placed: &mut Placed,
+    (owners, placed, gather): (&mut Owners, &mut Placed, &mut dyn Gather),
     architecture: &str,
-    packages: &[&Package],
-    mut open: impl FnMut(&Package) -> Result<R, Failure>,
+    packages: &[&'a Package],
+    mut open: impl FnMut(&'a Package) -> Result<R, Failure>,
 ) -> Result<(), Failure> {
     let rules = Rules::read(root)?;
-    let mut placer = Placer::new(root, &rules, owners, placed);
+    gather.begin();
+    let mut placer = Placer::new(root, &rules, owners, (placed, gather));
     let mut unpacked: Vec<(&Package, Unpacked)> = Vec::new();
     for package in packages {
         let data = open(package)?;
         unpacked.push((package, placer.unpack(package, data)?));
+        placer.gather.package();
     }
     let lost = placer.lost;
     let pairs: Vec<_> = unpacked.iter().map(|(package, unpacked)| (*package, unpacked)).collect();

@@ -164,6 +164,15 @@ impl State {
 impl Watch {
     /// Takes what the kernel has to tell; it keeps only so much.
     pub fn hear(&self) {
+        self.take(true);
+    }
+
+    /// Takes it and pays no heed to openings: since the last call, only this process can have written.
+    pub fn skip(&self) {
+        self.take(false);
+    }
+
+    fn take(&self, heed: bool) {
         let mut state = self.state.borrow_mut();
         let State { inotify, directories, watched, opened } = &mut *state;
         let Some(descriptor) = inotify.as_ref() else { return };
@@ -177,6 +186,7 @@ impl Watch {
                         watched.remove(&inode);
                     }
                 }
+                Ok(_) if !heed => {}
                 Ok(event) => {
                     let directory = directories.get(&event.wd());
                     if let Some((inode, name)) = directory.zip(event.file_name()) {

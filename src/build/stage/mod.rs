@@ -6,6 +6,8 @@
 //!     restore        the layer below, when the store has it
 //!     package        .debs checked against the lock, control files read
 //!     install        rounds of: place (data archives), database, preinst, configure (the image's own dpkg)
+//!       loose          contents go to files without a name, on many threads, before it is their turn to be placed
+//!       gather         and to the pack when they are placed
 //!     read_back      the root becomes a tree and a pack: once before the last scripts run, so that the build can begin with
 //!                    what they will hardly change, and once after them
 //!     settle         for the next layer on the same root, if there is one: as if restored
@@ -20,9 +22,11 @@ mod database;
 mod decompress;
 mod descriptors;
 mod failure;
+mod gather;
 mod install;
 mod job;
 mod known;
+mod loose;
 mod outer;
 mod owners;
 mod package;

@@ -5,18 +5,18 @@
 //! and the winner of a replaced path are always the same.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{BufRead, Write as _};
 
-use md5::Digest as _;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::failure::Failure;
+use super::gather::Gather;
+use super::loose::{Loose, Ready};
 use super::owners::{Keeps, Owner, Owners, Place};
 use super::package::Package;
-use super::root::{Attributes, Directory, Root, set_attributes, timestamps};
+use super::root::{Attributes, Directory, Root};
 use super::rules::Rules;
-use crate::apt::deb::{Deb, Member, MemberKind, TarReader};
+use crate::apt::deb::{Member, MemberKind};
 
 /// Times of placed files and links by inode: what still has its time at the end was not touched by a script.
 pub(super) type Placed = HashMap<u64, i64>;
@@ -38,6 +38,7 @@ pub(super) struct Placer<'a> {
     pub rules: &'a Rules,
     pub owners: &'a mut Owners,
     pub placed: &'a mut Placed,
+    pub gather: &'a mut dyn Gather,
     /// Paths that installed packages lose, by the number of the package.
     pub lost: Vec<(usize, Box<[u8]>)>,
 }
@@ -56,12 +57,21 @@ struct Current<'a> {
 }
 
 impl<'a> Placer<'a> {
-    pub fn new(root: &'a Root, rules: &'a Rules, owners: &'a mut Owners, placed: &'a mut Placed) -> Self {
-        Self { root, rules, owners, placed, lost: Vec::new() }
+    pub fn new(
+        root: &'a Root,
+        rules: &'a Rules,
+        owners: &'a mut Owners,
+        (placed, gather): (&'a mut Placed, &'a mut dyn Gather),
+    ) -> Self {
+        Self { root, rules, owners, placed, gather, lost: Vec::new() }
     }
 
-    /// Places one package, whose data archive `data` gives.
-    pub fn unpack(&mut self, package: &Package, data: impl BufRead) -> Result<Unpacked, Failure> {
+    /// Places one package with these members of its data archive.
+    pub fn unpack(
+        &mut self,
+        package: &Package,
+        members: impl Iterator<Item = Result<Ready, Failure>>,
+    ) -> Result<Unpacked, Failure> {
         let number = self.owners.add(Owner::of(&package.stanza(), package.stem.clone()));
         let shipped = package.conffiles.iter().filter(|conffile| !conffile.remove_on_upgrade);
         let conffiles = shipped.map(|conffile| conffile.path.trim_start_matches('/').as_bytes()).collect();
@@ -69,17 +79,13 @@ impl<'a> Placer<'a> {
         let (renamed, hashes) = (HashMap::new(), HashMap::new());
         let mut current = Current { package, number, renamed, hashes, conffiles, all_hashes };
         let mut unpacked = Unpacked::default();
-        let mut members = Deb::members(data);
-        let bad = |error: crate::apt::deb::DebError| Failure::BadPackage {
-            package: package.name.clone(),
-            reason: error.to_string(),
-        };
-        while let Some(member) = members.next_member().map_err(bad)? {
-            let Some(path) = member.path.clone() else {
+        for ready in members {
+            let ready = ready?;
+            let Some(path) = ready.member.path.clone() else {
                 unpacked.list.push(Box::default());
                 continue;
             };
-            if self.member(&mut current, &member, path.as_bytes(), &mut members)? {
+            if self.member(&mut current, ready, path.as_bytes())? {
                 unpacked.list.push(path.as_bytes().into());
             }
         }
@@ -89,14 +95,8 @@ impl<'a> Placer<'a> {
     }
 
     /// Places one member; false when another package keeps the path.
-    fn member(
-        &mut self,
-        current: &mut Current<'_>,
-        member: &Member,
-        path: &[u8],
-        members: &mut TarReader<impl BufRead>,
-    ) -> Result<bool, Failure> {
-        let package = current.package;
+    fn member(&mut self, current: &mut Current<'_>, ready: Ready, path: &[u8]) -> Result<bool, Failure> {
+        let (package, member) = (current.package, &ready.member);
         let target = self.rules.target(path, &package.name).to_vec();
         let fail = |error: Errno| placing(&package.name, path, &error.to_string());
         let (directory, name) = self.root.parent(&target).map_err(fail)?;
@@ -148,7 +148,7 @@ impl<'a> Placer<'a> {
         if found.is_some() || conffile_exists {
             directory.remove(&name).map_err(fail)?;
         }
-        self.create(current, member, path, &directory, &name, members)?;
+        self.create(current, ready, path, &directory, &name)?;
         self.owners.set(place, current.number, path);
         Ok(true)
     }
@@ -156,12 +156,12 @@ impl<'a> Placer<'a> {
     fn create(
         &mut self,
         current: &mut Current<'_>,
-        member: &Member,
+        Ready { member, file }: Ready,
         path: &[u8],
         directory: &Directory,
         name: &[u8],
-        members: &mut TarReader<impl BufRead>,
     ) -> Result<(), Failure> {
+        let member = &member;
         let attributes = self.rules.attributes(path, member);
         let fail = |error: Errno| current.placing(path, &error.to_string());
         match &member.kind {
@@ -171,7 +171,8 @@ impl<'a> Placer<'a> {
                 return directory.set_attributes(name, attributes, false).map_err(fail);
             }
             MemberKind::File => {
-                return self.file(current, member, path, directory, name, attributes, members);
+                let Some(loose) = file else { return Err(current.placing(path, "its content is missing")) };
+                return self.file(current, (member, loose), path, (directory, name), attributes);
             }
             MemberKind::Symlink(target) => {
                 rustix::fs::symlinkat(target.as_slice(), &directory.fd, name).map_err(fail)?;
@@ -211,58 +212,26 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site, each argument is a different thing")]
     fn file(
         &mut self,
         current: &mut Current<'_>,
-        member: &Member,
+        (member, loose): (&Member, Loose),
         path: &[u8],
-        directory: &Directory,
-        name: &[u8],
+        place: (&Directory, &[u8]),
         attributes: Attributes,
-        members: &mut TarReader<impl BufRead>,
     ) -> Result<(), Failure> {
-        let fail = |error: &dyn std::fmt::Display| current.placing(path, &error.to_string());
-        let mut file = directory.create(name).map_err(|error| fail(&error))?;
-        let is_conffile = current.conffiles.contains(path);
-        let wanted = is_conffile || current.all_hashes.is_some();
-        let mut hasher = wanted.then(md5::Md5::new);
-        let mut content = members.content();
-        loop {
-            let bytes = content.fill_buf().map_err(|error| Failure::BadPackage {
-                package: current.package.name.clone(),
-                reason: format!("`data.tar`, member `{}`: {error}", String::from_utf8_lossy(path)),
-            })?;
-            if bytes.is_empty() {
-                break;
-            }
-            file.write_all(bytes).map_err(|error| fail(&error))?;
-            if let Some(hasher) = &mut hasher {
-                hasher.update(bytes);
-            }
-            let length = bytes.len();
-            content.consume(length);
-        }
-        // Changing the owner drops capabilities, so they come last.
-        set_attributes(&file, attributes).map_err(|error| fail(&error))?;
-        for (attribute, value) in &member.xattrs {
-            let flags = rustix::fs::XattrFlags::empty();
-            rustix::fs::fsetxattr(&file, attribute.as_str(), value, flags)
-                .map_err(|error| fail(&format!("attribute `{attribute}`: {error}")))?;
-        }
-        rustix::fs::futimens(&file, &timestamps(member.mtime)).map_err(|error| fail(&error))?;
-        let inode = rustix::fs::fstat(&file).map_err(|error| fail(&error))?.st_ino;
-        self.placed.insert(inode, member.mtime);
-        if let Some(hasher) = hasher {
-            let hash = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        if let Some(hash) = &loose.md5 {
             if let Some(all) = &mut current.all_hashes {
                 all.insert(path.into(), hash.clone());
             }
-            if is_conffile {
-                current.hashes.entry(path.into()).or_insert(hash);
+            if current.conffiles.contains(path) {
+                current.hashes.entry(path.into()).or_insert_with(|| hash.clone());
             }
         }
-        Ok(())
+        let placed = loose.place(member, attributes, place);
+        let (file, stat, seen) = placed.map_err(|error| current.placing(path, &error.to_string()))?;
+        self.placed.insert(stat.st_ino, member.mtime);
+        self.gather.file(&file, &stat, seen)
     }
 
     fn is_directory(&self, path: &[u8]) -> bool {

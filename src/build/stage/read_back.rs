@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read as _, Write};
-use std::os::fd::OwnedFd;
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rayon::prelude::*;
 use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
@@ -43,12 +43,12 @@ pub(super) struct ReadBack {
 
 /// Reads everything below the root, but of regular files only those that are not `known`; they are from then on. No script
 /// may run meanwhile.
-pub(super) fn read_back<W: Write>(
+pub(super) fn read_back(
     root: &Root,
     placed: &Placed,
     known: &mut Known,
     epoch: i64,
-    pack: &mut PackWriter<'_, W>,
+    pack: &mut PackWriter<'_, File>,
 ) -> Result<ReadBack, Failure> {
     let (entries, mut foreign) = walk(root)?;
     known.look(root.inode(), &entries);
@@ -205,7 +205,7 @@ fn read_file(top: &OwnedFd, file: Pending) -> Result<Read, Failure> {
 
 /// The attributes that an image keeps, and whether there are others. Read inside the user namespace, capabilities come as
 /// version 2.
-fn xattrs(fd: &OwnedFd) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
+pub(super) fn xattrs(fd: impl AsFd + Copy) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
     let mut found = BTreeMap::new();
     let mut others = false;
     for name in xattr_names(fd)? {
@@ -222,7 +222,7 @@ fn xattrs(fd: &OwnedFd) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
 }
 
 /// The names of all extended attributes of an open file.
-pub(super) fn xattr_names(fd: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+pub(super) fn xattr_names(fd: impl AsFd + Copy) -> Result<Vec<Vec<u8>>, Errno> {
     let length = match rustix::fs::flistxattr_query(fd) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
         length => length?,

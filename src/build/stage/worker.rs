@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::builtin::Offer;
-use super::decompress::feed;
+use super::decompress::{Ahead, feed};
 use super::descriptors;
 use super::failure::Failure;
+use super::gather::Gatherer;
 use super::install::{Order, install};
 use super::job::{Message, Orders, Task};
 use super::known::{Known, Watch};
 use super::package::load_all;
 use super::place::Placed;
-use super::read_back::{ReadBack, read_back};
 use super::restore::{Packs, restore};
 use super::root::Root;
 use super::scripts::{Command, Ended, Scripts, environment};
@@ -30,6 +32,9 @@ use crate::tree::Tree;
 
 /// Bytes of a file or directory that tmpfs needs at least; bounds how many there may be.
 const BYTES_PER_FILE: u64 = 4096;
+
+/// Files that may be open beside those that wait for a name.
+const OTHER_FILES: usize = 512;
 
 /// Bytes that scripts have to leave free on the disk of a scratch directory.
 const KEEP_FREE: u64 = 256 << 20;
@@ -87,12 +92,18 @@ fn work(
     let packages = orders.tasks.iter().map(debs).collect::<Result<Vec<_>, _>>()?;
     let order: Vec<_> =
         orders.tasks.iter().zip(&packages).map(|(task, packages)| Order::of(&task.job, packages)).collect();
-    let debs: Vec<_> = order.iter().flat_map(Order::all).map(|package| &package.deb).collect();
+    let all: Vec<_> = order.iter().flat_map(Order::all).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let sizes = order.iter().flat_map(Order::groups);
     let groups: Vec<_> = sizes.scan(0, |end, size| Some(*end + size).inspect(|new| *end = *new)).collect();
+    let place = root.fd().try_clone().map_err(|error| sandbox(&error))?;
+    // The rest is for everything else.
+    let open = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let ahead = Ahead { bytes: orders.limits.buffer_bytes, files: open.saturating_sub(OTHER_FILES) };
     std::thread::scope(|scope| {
-        feed(&debs, (threads, &groups), orders.limits.buffer_bytes, |feed| {
+        feed(&all, place.as_fd(), (threads, &groups), ahead, |feed| {
             let results = orders.tasks.iter().map(|_| Results::next(files)).collect::<Result<Vec<_>, _>>()?;
             let mut known = Known::new(directory.path());
             let mut placed = Placed::default();
@@ -113,21 +124,20 @@ fn work(
                 let mut scripts = InSandbox { directory: &directory, epoch, root: &root, relay, watch };
                 let on_event = |event| say(&Message::Event(event));
                 let limits = &orders.limits;
-                let mut pack = PackWriter::new(results.pack, &contents);
-                let mut foreseen = Some(results.foreseen);
-                let mut on_unpacked = |placed: &Placed| {
-                    let ReadBack { tree, .. } = read_back(&root, placed, &mut known, epoch, &mut pack)?;
-                    let packed = pack.flush().map_err(cannot_pack)?.clone();
-                    if let Some(file) = foreseen.take() {
-                        scope.spawn(move || {
-                            // Whoever waits for it does without.
-                            if LayerIndex::new(parent, tree, packed).write(file).is_ok() {
-                                say(&Message::Foreseen(number));
-                            }
-                        });
-                    }
-                    known.wait();
-                    Ok(())
+                let foresee = |tree: Tree, packed| {
+                    scope.spawn(move || {
+                        // Whoever waits for it does without.
+                        if LayerIndex::new(parent, tree, packed).write(results.foreseen).is_ok() {
+                            say(&Message::Foreseen(number));
+                        }
+                    });
+                };
+                let mut gatherer = Gatherer {
+                    root: &root,
+                    known: &mut known,
+                    pack: PackWriter::new(results.pack, &contents),
+                    epoch,
+                    foresee: Some(foresee),
                 };
                 install(
                     &root,
@@ -138,11 +148,10 @@ fn work(
                     feed,
                     &mut placed,
                     &on_event,
-                    &mut on_unpacked,
+                    &mut gatherer,
                 )?;
                 say(&task.stage("reading the tree back"));
-                let read = read_back(&root, &placed, &mut known, epoch, &mut pack)?;
-                let packed = pack.finish().map_err(cannot_pack)?;
+                let (read, packed) = gatherer.finish(&placed)?;
                 if number + 1 < orders.tasks.len() {
                     contents.extend(packed.keys().map(|content| content.sha256));
                     placed = settle(&root, &mut known, &read)?;
@@ -187,10 +196,6 @@ fn below(count: usize, files: &mut dyn Iterator<Item = File>) -> Result<(Tree, P
         packs.push((head.offsets, next(files)?));
     }
     Ok((tree, Packs { packs }))
-}
-
-fn cannot_pack(error: std::io::Error) -> Failure {
-    Failure::Worker { reason: format!("cannot write the layer's pack: {error}") }
 }
 
 /// Programs of the image, each in the sandbox.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -14,8 +14,11 @@ use crate::apt::deb::maker::Deb;
 use crate::build::stage::database;
 use crate::build::stage::install::unpack;
 use crate::build::stage::job::StagePackage;
+use crate::build::stage::known::Seen;
+use crate::build::stage::loose::Unpacking;
 use crate::build::stage::package::load_all;
 use crate::digest::Sha256;
+use crate::tree::Content;
 
 /// Files are given to other owners here.
 #[expect(clippy::print_stderr, reason = "the harness shows it with the test's result")]
@@ -41,6 +44,31 @@ fn new_root() -> tempfile::TempDir {
     directory
 }
 
+/// Gathers nothing.
+struct Nobody;
+
+impl Gather for Nobody {
+    fn begin(&mut self) {}
+
+    fn file(&mut self, file: &fs::File, stat: &rustix::fs::Stat, seen: Seen) -> Result<(), Failure> {
+        assert_eq!(u64::try_from(stat.st_size).unwrap(), seen.content.size);
+        let mut bytes = vec![0; seen.content.size.try_into().unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(Content::of(&bytes), seen.content);
+        Ok(())
+    }
+
+    fn package(&mut self) {}
+
+    fn round(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn unpacked(&mut self, _: &Placed) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
 /// Unpacks packages in one round, in the given order.
 fn place(root: &Path, packages: &[Deb]) -> Result<(), Failure> {
     let directory = rustix::fs::open(root, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
@@ -60,15 +88,10 @@ fn place(root: &Path, packages: &[Deb]) -> Result<(), Failure> {
     let packages: Vec<_> = packages.iter().collect();
     let mut owners = Owners::new(database::installed(&root)?);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    unpack(&root, &mut owners, &mut Placed::new(), "amd64", &packages, |package| {
-        Ok(package.deb.data().map(|data| Box::new(std::io::Cursor::new(read_all(data)))).unwrap())
+    let top = root.fd().try_clone().unwrap();
+    unpack(&root, (&mut owners, &mut Placed::new(), &mut Nobody), "amd64", &packages, |package| {
+        Ok(Unpacking::new(package, top.as_fd()))
     })
-}
-
-fn read_all(mut data: impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    data.read_to_end(&mut bytes).unwrap();
-    bytes
 }
 
 fn dpkg(root: &Path, arguments: &[&std::ffi::OsStr]) {
