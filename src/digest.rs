@@ -103,6 +103,13 @@ pub struct HashingWriter<W> {
     length: u64,
 }
 
+/// A moment of a [`HashingWriter`]; the default is its beginning.
+#[derive(Clone, Default)]
+pub struct HashMark {
+    hasher: sha2::Sha256,
+    length: u64,
+}
+
 impl<W: Write> HashingWriter<W> {
     /// Starts with nothing hashed.
     pub fn new(inner: W) -> Self {
@@ -112,6 +119,25 @@ impl<W: Write> HashingWriter<W> {
     /// Bytes written so far.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// What it is now, to come [back to](Self::back_to).
+    pub fn mark(&self) -> HashMark {
+        HashMark { hasher: self.hasher.clone(), length: self.length }
+    }
+
+    /// Forgets what came after `mark`; `cut` has to take it off the inner writer, given how many bytes stay.
+    ///
+    /// # Errors
+    /// When `cut` fails. Nothing may be written then.
+    pub fn back_to(
+        &mut self,
+        mark: HashMark,
+        cut: impl FnOnce(&mut W, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        cut(&mut self.inner, mark.length)?;
+        (self.hasher, self.length) = (mark.hasher, mark.length);
+        Ok(())
     }
 
     /// The digest of all bytes written, their number, and the inner writer.

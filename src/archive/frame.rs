@@ -1,7 +1,7 @@
 //! One frame: compressing it, keeping it in the store, taking it from there.
 //!
-//! A stored frame is one file: a line that names the format; the hash of the next three; the hash of the compressed
-//! bytes, the hash and the length of the uncompressed ones; then the compressed bytes. What does not match its hash is
+//! A stored frame is one file: a line that names the format; the hash of the next two; the hash of the compressed
+//! bytes and the length of the uncompressed ones; then the compressed bytes. What does not match its hash is
 //! made anew.
 
 use std::cell::RefCell;
@@ -14,14 +14,15 @@ use zstd::zstd_safe::CParameter;
 use super::Parameters;
 use super::layout::identity;
 use super::member::{Member, MemberSource};
+use super::table::FrameInfo;
 use crate::digest::Sha256;
 use crate::store::{Damage, Kind, Object, Store, StoreError, Unusable, touch};
 use crate::tree::Contents;
 
 /// First bytes of a stored frame.
-const MAGIC: &[u8; 16] = b"build-images f1\n";
-/// Bytes before the compressed ones: magic, seal, both hashes, length.
-const PREFIX: usize = 16 + 32 + 32 + 32 + 8;
+const MAGIC: &[u8; 16] = b"build-images f2\n";
+/// Bytes before the compressed ones: magic, seal, hash, length.
+const PREFIX: usize = 16 + 32 + 32 + 8;
 
 /// A compressed frame.
 #[derive(Debug, Clone)]
@@ -30,17 +31,22 @@ pub(super) struct Frame {
     pub compressed: Vec<u8>,
     /// Hash of that.
     pub sha256: Sha256,
-    /// Hash of the uncompressed bytes.
-    pub tar_sha256: Sha256,
     /// Number of uncompressed bytes.
     pub tar_size: u64,
+}
+
+impl Frame {
+    /// What the frame table says of it.
+    pub fn info(&self) -> FrameInfo {
+        FrameInfo { size: self.compressed.len() as u64, sha256: self.sha256, tar_size: self.tar_size }
+    }
 }
 
 /// The name of a frame in the store: all that decides its bytes.
 pub(super) fn key(members: &[Member], parameters: &Parameters) -> Sha256 {
     let Parameters { level, window_log, .. } = parameters;
     let version = zstd::zstd_safe::version_number();
-    let text = format!("frame 1 zstd {version} level {level} window {window_log} {}", identity(members));
+    let text = format!("frame 2 zstd {version} level {level} window {window_log} {}", identity(members));
     Sha256::of(text)
 }
 
@@ -92,8 +98,8 @@ pub(super) fn compress(bytes: &[u8], parameters: &Parameters) -> io::Result<Fram
         compressor.compress_to_buffer(bytes, scratch)?;
         Ok::<_, io::Error>(scratch.as_slice().to_vec())
     })?;
-    let (sha256, tar_sha256) = (Sha256::of(&compressed), Sha256::of(bytes));
-    Ok(Frame { compressed, sha256, tar_sha256, tar_size: bytes.len() as u64 })
+    let sha256 = Sha256::of(&compressed);
+    Ok(Frame { compressed, sha256, tar_size: bytes.len() as u64 })
 }
 
 /// Makes `bytes` those behind a frame, checked.
@@ -140,17 +146,16 @@ pub(super) fn read(path: &Path) -> Result<Frame, Unusable> {
     if prefix[..16] != *MAGIC || Sha256::of(sealed).as_bytes() != &prefix[16..48] {
         return Err(damaged("its head does not match its own hash"));
     }
-    let hash = |at: usize| sealed[at..].first_chunk().map(|bytes| Sha256::from_bytes(*bytes));
-    let size = sealed[64..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-    let parts = hash(0).zip(hash(32)).zip(size);
-    let ((sha256, tar_sha256), tar_size) = parts.ok_or_else(|| damaged("it is cut off"))?;
+    let hash = sealed.first_chunk().map(|bytes| Sha256::from_bytes(*bytes));
+    let size = sealed[32..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let (sha256, tar_size) = hash.zip(size).ok_or_else(|| damaged("it is cut off"))?;
     let mut compressed = Vec::new();
     file.read_to_end(&mut compressed).map_err(unreadable)?;
     let found = Sha256::of(&compressed);
     if found != sha256 {
         return Err(damaged(&format!("its bytes now hash to {found}")));
     }
-    Ok(Frame { compressed, sha256, tar_sha256, tar_size })
+    Ok(Frame { compressed, sha256, tar_size })
 }
 
 /// Keeps `frame` under `key`.
@@ -159,7 +164,7 @@ pub(super) fn read(path: &Path) -> Result<Frame, Unusable> {
 /// When the store cannot be written.
 pub(super) fn keep(store: &Store, key: Sha256, frame: &Frame) -> Result<(), StoreError> {
     let size = frame.tar_size.to_le_bytes();
-    let sealed = [frame.sha256.as_bytes().as_slice(), frame.tar_sha256.as_bytes(), &size].concat();
+    let sealed = [frame.sha256.as_bytes().as_slice(), &size].concat();
     let seal = Sha256::of(&sealed);
     keep_sealed(store, &key.to_string(), &[MAGIC, seal.as_bytes(), &sealed, &frame.compressed])
 }

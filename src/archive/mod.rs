@@ -19,6 +19,7 @@
 //!    which the skippable frame before it stands as a frame of no content. Its last 9 bytes lead to everything else.
 
 mod acl;
+mod draft;
 mod frame;
 mod layout;
 mod member;
@@ -32,13 +33,14 @@ mod write;
 
 use serde::{Deserialize, Serialize};
 
+pub use draft::{Cut, Draft};
 pub use member::{Head, MemberError, MemberFault};
 pub use read::{Archive, ReadError, read};
 pub(crate) use running::chain;
 pub(crate) use stored::{check_stored, stored_name};
 pub use table::{FrameInfo, FrameTable, TableError, read_table};
 pub use warm::warm;
-pub use write::{ArchiveError, Source, Summary, write};
+pub use write::{ArchiveError, Source, Summary, write, write_on};
 
 /// How an archive is cut and compressed. Part of the plan: another value gives other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,14 +22,13 @@ struct State<T> {
     done: BTreeMap<usize, Result<T, ArchiveError>>,
 }
 
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        let state = State { next: 0, in_flight: 0, stopped: false, done: BTreeMap::new() };
+impl<T> Queue<T> {
+    /// The frames from `first` on.
+    pub fn from(first: usize) -> Self {
+        let state = State { next: first, in_flight: 0, stopped: false, done: BTreeMap::new() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
-}
 
-impl<T> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -39,12 +39,10 @@ pub struct FrameInfo {
     pub sha256: Sha256,
     /// Bytes of tar.
     pub tar_size: u64,
-    /// Hash of those.
-    pub tar_sha256: Sha256,
 }
 
 /// Version of the frame table.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The frame table of a file cannot be used.
 #[derive(Debug, thiserror::Error)]

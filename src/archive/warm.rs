@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Parameters;
+use super::draft::{Cut, Draft};
+use super::frame;
 use super::layout::Stability;
 use super::queue::{Queue, Stop};
 use super::write::{ArchiveError, Source, Work, arrange, check};
@@ -12,7 +14,7 @@ use crate::priority::give_way;
 use crate::store::{Kind, Store};
 
 /// Makes those frames of `source` that `store` has not and that will hardly change any more, until `stop` is set, and keeps them there for a
-/// later [`write`](super::write), with the states of the tar's hash: as far as nothing else comes of the files until then, all
+/// later [`write`](super::write), with the states of the tar's hash. The first of them go to `draft`. As far as nothing else comes of the files until then, all
 /// are those of the archive. Gives the names of what was compressed.
 ///
 /// # Errors
@@ -23,6 +25,7 @@ pub fn warm(
     parameters: &Parameters,
     threads: usize,
     stop: &AtomicBool,
+    draft: &mut Draft<impl Cut>,
 ) -> Result<BTreeSet<Sha256>, ArchiveError> {
     check(parameters)?;
     let (members, parts) = arrange(source, parameters)?;
@@ -31,7 +34,9 @@ pub fn warm(
     let ranges: Vec<_> = lasting.map(|part| part.range).collect();
     let count = ranges.len();
     let (work, chain, mut hash) = Work::new(source, (store, parameters), members, ranges, in_place);
-    let queue = Queue::default();
+    // What cannot be cut stays as it is: nothing is appended.
+    let _ = draft.agree(&work.keys[..in_place]);
+    let queue = Queue::from(0);
     let mut made = BTreeSet::new();
     std::thread::scope(|scope| {
         // One processor is left to the scripts: they start hundreds of short programs, one after the other.
@@ -51,7 +56,14 @@ pub fn warm(
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            if let Some(done) = queue.take(index)? {
+            let done = queue.take(index)?;
+            if index < in_place && index == draft.len() {
+                let loaded = if done.is_none() { frame::load(store, *key) } else { None };
+                if let Some(frame) = done.as_ref().map(|done| &done.frame).or(loaded.as_ref()) {
+                    draft.append(*key, frame);
+                }
+            }
+            if let Some(done) = done {
                 if done.is_new {
                     made.insert(*key);
                 }

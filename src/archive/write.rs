@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::Parameters;
+use super::draft::{Cut, Draft};
 use super::frame::{self, Frame};
 use super::layout::{self, Owners, Part};
 use super::member::{self, Head, Member, MemberError};
@@ -102,6 +103,37 @@ pub fn write(
     (subject, reporter): (&str, &dyn Reporter),
     out: impl Write,
 ) -> Result<Summary, ArchiveError> {
+    let begin = |_: &[Sha256]| Ok((HashingWriter::new(out), Vec::new()));
+    write_with(source, (store, parameters), threads, (subject, reporter), begin)
+}
+
+/// As [`write`], with what is already written of it. `draft` is asked for it as late as possible.
+///
+/// # Errors
+/// See [`ArchiveError`].
+pub fn write_on<W: Cut>(
+    source: &Source<'_>,
+    store: &Store,
+    parameters: &Parameters,
+    threads: usize,
+    (subject, reporter): (&str, &dyn Reporter),
+    draft: impl FnOnce() -> Option<Draft<W>>,
+) -> Result<Summary, ArchiveError> {
+    let gone = || io::Error::other("its file is gone");
+    let begin = |keys: &[Sha256]| draft().ok_or_else(gone)?.settle(keys);
+    write_with(source, (store, parameters), threads, (subject, reporter), begin)
+}
+
+/// Where an archive goes, and the frames it has already.
+type Begun<W> = (HashingWriter<W>, Vec<FrameInfo>);
+
+fn write_with<W: Write>(
+    source: &Source<'_>,
+    (store, parameters): (&Store, &Parameters),
+    threads: usize,
+    (subject, reporter): (&str, &dyn Reporter),
+    begin: impl FnOnce(&[Sha256]) -> io::Result<Begun<W>>,
+) -> Result<Summary, ArchiveError> {
     check(parameters)?;
     let (members, parts) = arrange(source, parameters)?;
     let ranges: Vec<_> = parts.into_iter().map(|part| part.range).collect();
@@ -115,17 +147,25 @@ pub fn write(
         unit: Unit::Frames,
     });
     let over = Over { reporter, subject };
-    let queue = Queue::default();
-    let mut writer = Writer { out: HashingWriter::new(out), hash, frames: Vec::new(), compressed: 0 };
+    let (out, frames) = begin(&work.keys).map_err(ArchiveError::Write)?;
+    // The tar's hash may need frames that are written already.
+    let (there, first) = (frames.len(), frames.len().min(work.hashed.start));
+    let queue = Queue::from(first);
+    let mut writer = Writer { out, hash, frames, compressed: 0 };
     let written: Result<(), ArchiveError> = std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, total.max(1)) {
             scope.spawn(|| work.run(&queue, |index| work.make(index)));
         }
         // Whatever ends this, the workers must not wait for it.
         let _stop = Stop(&queue);
-        for (index, chain) in chain.iter().enumerate() {
+        for (index, chain) in chain.iter().enumerate().skip(first) {
             let done = queue.take(index)?;
-            writer.frame(&done)?;
+            if index >= there {
+                writer.frame(&done)?;
+            }
+            if let Some(bytes) = &done.bytes {
+                writer.hash.update(bytes);
+            }
             done.bytes.map(|bytes| work.buffers.put(bytes));
             if work.keeps_state(index) {
                 writer.hash.keep(store, *chain)?;
@@ -297,21 +337,16 @@ struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     fn frame(&mut self, done: &Done) -> Result<(), ArchiveError> {
-        let Done { frame, bytes, is_new } = done;
-        self.out.write_all(&frame.compressed).map_err(ArchiveError::Write)?;
-        if let Some(bytes) = bytes {
-            self.hash.update(bytes);
-        }
-        self.compressed += usize::from(*is_new);
-        let size = frame.compressed.len() as u64;
-        let Frame { sha256, tar_size, tar_sha256, .. } = *frame;
-        self.frames.push(FrameInfo { size, sha256, tar_size, tar_sha256 });
+        self.out.write_all(&done.frame.compressed).map_err(ArchiveError::Write)?;
+        self.compressed += usize::from(done.is_new);
+        self.frames.push(done.frame.info());
         Ok(())
     }
 
     fn finish(mut self, parameters: &Parameters, keys: Vec<Sha256>) -> Result<Summary, ArchiveError> {
         let end = frame::compress(&END, parameters).map_err(ArchiveError::Compress)?;
-        self.frame(&Done { frame: end, bytes: Some(END.to_vec()), is_new: false })?;
+        self.frame(&Done { frame: end, bytes: None, is_new: false })?;
+        self.hash.update(&END);
         let tar_size = self.frames.iter().map(|frame| frame.tar_size).sum();
         let tar_sha256 = self.hash.finish();
         let table = FrameTable { format: FORMAT, tar_sha256, tar_size, frames: self.frames };

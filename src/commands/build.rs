@@ -16,7 +16,7 @@ use super::{mend, missing, stages, tarballs};
 use crate::apt::lockfile::{Lock, LockedPackage};
 use crate::archive;
 use crate::artifact::{
-    self, EarlyFile, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
+    self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
 };
 use crate::build::contents::NewContents;
 use crate::build::secrets::{self, CleanContents};
@@ -164,15 +164,19 @@ pub(super) fn build_once(session: &Session, plan: &Plan) -> Result<Built, Comman
     if let Some(manifest) = result.current(plan.key, &session.store) {
         return Ok(report(&result, &manifest, Done::Unchanged, begun));
     }
+    let name = archive_name(plan);
+    let path = made.path().join(&name);
+    let file = File::create(&path).context("make", &path)?;
     std::thread::scope(|scope| {
-        let ahead = Ahead::new(session, plan);
+        let ahead = Ahead::new(session, plan, file);
+        ahead.follow(scope, &result);
         let stages::Layers { top, built, leaving } =
             stages::make(session, plan, &|foreseen| ahead.start(scope, foreseen))?;
         let mut base = Base::new(top);
         tarballs::add(session, plan, &mut base)?;
         let (tree, contents) = compose_all(session, plan, &base)?;
         ahead.end();
-        let (manifest, summary) = write(session, plan, (&result, made), &tree, &contents)?;
+        let (manifest, summary) = write(session, plan, (&result, made), &ahead, &tree, &contents)?;
         let ahead = ahead.wait();
         let compressed_ahead = summary.keys.iter().filter(|key| ahead.contains(key)).count();
         let frames_compressed = summary.compressed + compressed_ahead;
@@ -268,27 +272,25 @@ fn write(
     session: &Session,
     plan: &Plan,
     (result, made): (&ResultDirectory, TemporaryDirectory),
+    ahead: &Ahead<'_>,
     tree: &Tree,
     contents: &NewContents<'_>,
 ) -> Result<(Manifest, archive::Summary), CommandError> {
     let image = &plan.evaluated.image;
     let vmid = image.container.vmid;
-    let name = format!("vzdump-lxc-{vmid}-{}.tar.zst", plan.lock_time.strftime("%Y_%m_%d-%H_%M_%S"));
-    let path = made.path().join(&name);
     let failed = |error: &dyn std::error::Error| {
         CommandError::failed(&format!("{}: cannot write its archive", image.name), error)
     };
     let head = head(plan).map_err(|error| failed(&error))?;
     let layers = plan.layer_of_packages();
     let source = archive::Source { tree, contents, head: &head, mtime: plan.epoch, layers: &layers };
-    let file = EarlyFile::new(File::create(&path).context("make", &path)?);
-    let summary = archive::write(
+    let summary = archive::write_on(
         &source,
         &session.store,
         &plan.parameters,
         session.options.jobs,
         (&image.name, session.reporter),
-        file,
+        || ahead.draft(),
     );
     let summary = summary.map_err(|error| failed(&error))?;
     let entry = |file: String, bytes: &str| -> Result<FileEntry, CommandError> {
@@ -309,7 +311,7 @@ fn write(
         config: entry(format!("{vmid}.conf"), &plan.config)?,
         space: image.space.clone(),
         sbom: entry("sbom.spdx.json".to_owned(), &sbom(plan))?,
-        archive: FileEntry { file: name, size: summary.size, sha256: summary.sha256 },
+        archive: FileEntry { file: archive_name(plan), size: summary.size, sha256: summary.sha256 },
         tar: FileEntry {
             file: String::new(),
             size: summary.table.tar_size,
@@ -336,6 +338,12 @@ fn write(
     session.check_cancelled()?;
     result.commit(made, &manifest, &session.store)?;
     Ok((manifest, summary))
+}
+
+/// The archive's name, as `vzdump` names its own.
+fn archive_name(plan: &Plan) -> String {
+    let time = plan.lock_time.strftime("%Y_%m_%d-%H_%M_%S");
+    format!("vzdump-lxc-{}-{time}.tar.zst", plan.evaluated.image.container.vmid)
 }
 
 /// What goes before the tree.

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod common;
 mod curve;
+mod draft;
 mod format;
 mod stability;
 mod support;

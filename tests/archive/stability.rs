@@ -3,29 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use build_images::archive::{Parameters, ReadError, Summary, TableError, read};
+use build_images::archive::{Draft, Parameters, ReadError, Summary, TableError, read};
 use build_images::digest::Sha256;
 use build_images::store::{Kind, Store};
 use build_images::tree::Node;
 use proptest::prelude::*;
 
-use crate::support::{EPOCH, Sample, path, store};
-
-/// Small frames, so that small trees have many.
-const SMALL: Parameters = Parameters { level: 3, window_log: 20, max_frame: 64 << 10, min_frame: 8 << 10 };
-
-/// Bytes that compress a little, different for each `seed`.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state & 0x3f) as u8
-        })
-        .collect()
-}
+use crate::draft::{Out, finish};
+use crate::support::{EPOCH, SMALL, Sample, noise, path, store};
 
 /// 60 packages of some files each, 300 loose files, one large file of no package.
 fn sample() -> Sample {
@@ -303,14 +288,18 @@ fn images_on_one_layer_have_its_frames_in_common() {
         layers: &lower.layers,
     };
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let warmed = build_images::archive::warm(&source, &store, &SMALL, 2, &stop).unwrap();
+    let out = Out::new();
+    let mut draft = Draft::new(out.clone());
+    let warmed = build_images::archive::warm(&source, &store, &SMALL, 2, &stop, &mut draft).unwrap();
     let states = |store: &Store| {
         let names = fs::read_dir(store.root().join(Kind::Frame.directory())).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(".state")).collect::<BTreeSet<_>>()
     };
     let early = states(&store);
-    let (again, bytes) = image("one", 30).write(&store, &SMALL, 2).unwrap();
+    assert!(out.written() > 0);
+    let again = finish(&image("one", 30), &store, draft).unwrap();
+    let bytes = out.take();
     // So are the states of the tar's hash, but for the one at the end of what was warmed.
     assert!(early.len() > 2);
     let used = again.keys.iter().filter(|key| warmed.contains(key)).count();

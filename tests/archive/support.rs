@@ -12,6 +12,23 @@ use build_images::tree::{Content, Kind, Node, Tree, TreePath, TreeText};
 /// The time stamp of everything that has no other.
 pub const EPOCH: i64 = 1_700_000_000;
 
+/// Small frames, so that small trees have many.
+pub const SMALL: Parameters =
+    Parameters { level: 3, window_log: 20, max_frame: 64 << 10, min_frame: 8 << 10 };
+
+/// Bytes that compress a little, different for each `seed`.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state & 0x3f) as u8
+        })
+        .collect()
+}
+
 /// A tree and its contents.
 #[derive(Clone, Default)]
 pub struct Sample {

@@ -1,0 +1,148 @@
+//! Archives that were begun before it was known what they would be.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+
+use build_images::archive::{Cut, Draft, Source, Summary, write_on};
+use build_images::digest::Sha256;
+use build_images::progress::Silent;
+use build_images::store::Store;
+
+use crate::support::{EPOCH, SMALL, Sample, noise, store};
+
+/// An output that stays at hand, with so much room.
+#[derive(Clone)]
+pub struct Out {
+    bytes: Rc<RefCell<Vec<u8>>>,
+    room: Rc<RefCell<usize>>,
+}
+
+impl Out {
+    pub fn new() -> Self {
+        Self { bytes: Rc::default(), room: Rc::new(RefCell::new(usize::MAX)) }
+    }
+
+    pub fn written(&self) -> usize {
+        self.bytes.borrow().len()
+    }
+
+    pub fn take(&self) -> Vec<u8> {
+        self.bytes.take()
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.room.borrow().saturating_sub(self.bytes.borrow().len());
+        if left == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let taken = left.min(bytes.len());
+        self.bytes.borrow_mut().extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Cut for Out {
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        let length = usize::try_from(length).unwrap();
+        assert!(length <= self.bytes.borrow().len());
+        self.bytes.borrow_mut().truncate(length);
+        Ok(())
+    }
+}
+
+pub fn finish(sample: &Sample, store: &Store, draft: Draft<Out>) -> io::Result<Summary> {
+    let (tree, contents, head, layers) = (&sample.tree, &sample.contents, &sample.head, &sample.layers);
+    let source = Source { tree, contents, head, mtime: EPOCH, layers };
+    write_on(&source, store, &SMALL, 2, ("test", &Silent), || Some(draft)).map_err(io::Error::other)
+}
+
+fn sample(edited: Option<&str>) -> Sample {
+    let mut sample = Sample::new();
+    let mut owned = Vec::new();
+    for number in 0..60 {
+        let name = format!("usr/share/{number:02}");
+        let seed = if edited == Some(&name) { 1000 } else { number };
+        sample.file(&name, noise(seed, 7000));
+        owned.push(name);
+    }
+    sample.own("package", &owned.iter().map(String::as_str).collect::<Vec<_>>());
+    sample.file("etc/a", noise(if edited == Some("etc/a") { 1001 } else { 100 }, 3000));
+    if edited == Some("head") {
+        sample.head[0].bytes.push(b'#');
+    }
+    sample
+}
+
+#[test]
+fn what_a_draft_has_right_is_kept_and_the_rest_is_cut_off() {
+    let never = AtomicBool::new(false);
+    for edited in [None, Some("head"), Some("usr/share/00"), Some("usr/share/59"), Some("etc/a")] {
+        let (_keep, other) = store();
+        let (expected, bytes) = sample(edited).write(&other, &SMALL, 1).unwrap();
+        // How much of the last archive there is by then, and on how full a disk.
+        for (part, room) in [(0, usize::MAX), (3, usize::MAX), (99, usize::MAX), (99, 100_000), (99, 0)] {
+            let (_keep, store) = store();
+            let (last, _) = sample(None).write(&store, &SMALL, 1).unwrap();
+            let out = Out::new();
+            let mut draft = Draft::new(out.clone());
+            *out.room.borrow_mut() = room;
+            draft.follow(&store, &last.keys[..part.min(last.keys.len())], &never);
+            let drafted = out.written();
+            assert!(drafted <= room && (part == 0 || room == 0 || drafted > 0));
+            *out.room.borrow_mut() = usize::MAX;
+            let summary = finish(&sample(edited), &store, draft).unwrap();
+            assert_eq!(out.take(), bytes, "{edited:?} {part} {room}");
+            let new = summary.keys.iter().filter(|key| !last.keys.contains(key)).count();
+            assert_eq!(summary, Summary { compressed: new, ..expected.clone() });
+            assert_eq!(summary.sha256, Sha256::of(&bytes));
+        }
+    }
+}
+
+#[test]
+fn a_draft_follows_another_lead_and_stops_when_told() {
+    let (_keep, store) = store();
+    let (first, _) = sample(None).write(&store, &SMALL, 1).unwrap();
+    let (second, bytes) = sample(Some("usr/share/30")).write(&store, &SMALL, 1).unwrap();
+    let out = Out::new();
+    let mut draft = Draft::new(out.clone());
+    draft.follow(&store, &first.keys, &AtomicBool::new(true));
+    assert_eq!(out.written(), 0);
+    let never = AtomicBool::new(false);
+    draft.follow(&store, &first.keys, &never);
+    let all = out.written();
+    draft.follow(&store, &second.keys, &never);
+    assert_eq!(*out.bytes.borrow(), bytes[..out.written()]);
+    // A frame that is not there ends it.
+    draft.follow(&store, &[first.keys[0], Sha256::of("no frame"), first.keys[1]], &never);
+    assert!(out.written() < all / 10);
+    let summary = finish(&sample(None), &store, draft).unwrap();
+    assert_eq!((summary.sha256, summary.compressed), (first.sha256, 0));
+    assert_eq!(Sha256::of(out.take()), first.sha256);
+}
+
+#[test]
+fn a_damaged_frame_is_not_drafted() {
+    let (_keep, store) = store();
+    let (last, bytes) = sample(None).write(&store, &SMALL, 1).unwrap();
+    let path = store.path(build_images::store::Kind::Frame, last.keys[2]);
+    let mut frame = std::fs::read(&path).unwrap();
+    *frame.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, frame).unwrap();
+    let out = Out::new();
+    let mut draft = Draft::new(out.clone());
+    draft.follow(&store, &last.keys, &AtomicBool::new(false));
+    let before: u64 = last.table.frames[..2].iter().map(|frame| frame.size).sum();
+    assert_eq!(out.written() as u64, before);
+    assert_eq!(store.take_damaged().len(), 1);
+    assert_eq!(finish(&sample(None), &store, draft).unwrap().compressed, 1);
+    assert_eq!(out.take(), bytes);
+}
