@@ -11,6 +11,7 @@
 mod certificates;
 mod diversions;
 mod maintscript;
+mod mime;
 #[path = "../stage/packages.rs"]
 #[allow(dead_code, reason = "only the mirror and the place of what is kept are of use here")]
 mod packages;

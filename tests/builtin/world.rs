@@ -8,25 +8,31 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use build_images::build::stage::door;
+use build_images::digest::Sha256;
 
 use crate::packages;
 use crate::support::require;
 
 /// What the root has beside what is required.
-const INCLUDED: &str = "adduser,ca-certificates,dbus,ifupdown,openssh-server,openssl,procps,systemd-sysv";
+const INCLUDED: &str =
+    "adduser,ca-certificates,dbus,ifupdown,openssh-server,openssl,procps,shared-mime-info,systemd-sysv";
 
 /// Packages whose units are put into `/usr/share/sample-units/{system,user}` of the root; one that is gone is left out.
 const SAMPLED: &str = "avahi-daemon bind9 chrony cron cups-daemon dnsmasq dovecot-core exim4-base fail2ban fwupd gdm3 \
     haproxy lighttpd lvm2 mariadb-server memcached multipath-tools network-manager nginx-common nfs-kernel-server \
     openvpn packagekit pipewire postgresql-common rsync rsyslog samba smartmontools syncthing systemd-resolved \
     systemd-timesyncd tor transmission-daemon unattended-upgrades wireplumber";
-/// Fetches them into the root `$1` and takes their units out.
+/// Packages whose MIME types are put into `/usr/share/sample-types` of the root; one that is gone is left out.
+const TYPED: &str = "bluefish-data libkf5coreaddons-data libkf6coreaddons-data minder okteta openscad planner-data \
+    remmina step virt-viewer wireshark-common xournalpp zim";
+/// Fetches them into the root `$1` and takes their units and types out.
 const SAMPLE: &str = r#"set -e
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
 samples="$1/usr/share/sample-units"
-mkdir -p "$samples/system" "$samples/user" "$1/var/cache/sample"
+types="$1/usr/share/sample-types"
+mkdir -p "$samples/system" "$samples/user" "$types" "$1/var/cache/sample"
 cd "$1/var/cache/sample"
-for package in SAMPLED; do apt-get download "$package" || true; done
+for package in SAMPLED TYPED; do apt-get download "$package" || true; done
 for deb in *.deb; do dpkg-deb -x "$deb" unpacked; done
 for scope in system user; do
   for directory in usr/lib/systemd lib/systemd; do
@@ -34,6 +40,7 @@ for scope in system user; do
       find "unpacked/$directory/$scope" -maxdepth 1 -type f -exec cp {} "$samples/$scope/" ';'
   done
 done
+find unpacked/usr/share/mime/packages -name '*.xml' -exec cp {} "$types/" ';'
 rm -r "$1/var/cache/sample"
 "#;
 
@@ -44,7 +51,10 @@ fn base() -> Option<&'static Path> {
 }
 
 fn make_base() -> Option<PathBuf> {
-    let done = packages::cache().join("builtin-root");
+    let sample = SAMPLE.replace("SAMPLED", SAMPLED).replace("TYPED", TYPED);
+    // Another list makes another root.
+    let hash = Sha256::of(format!("{INCLUDED} {sample}")).to_string();
+    let done = packages::cache().join(format!("builtin-root-{}", &hash[..16]));
     fs::create_dir_all(packages::cache()).ok()?;
     let lock = fs::File::create(packages::cache().join("builtin-root.lock")).ok()?;
     lock.lock().ok()?;
@@ -58,7 +68,7 @@ fn make_base() -> Option<PathBuf> {
     let root = work.path().join("root");
     let output = Command::new("mmdebstrap")
         .args(["--mode=root", "--variant=apt", &format!("--include={INCLUDED}")])
-        .arg(format!("--customize-hook={}", SAMPLE.replace("SAMPLED", SAMPLED)))
+        .arg(format!("--customize-hook={}", sample))
         .arg("trixie")
         .arg(&root)
         .arg(format!("deb {uri} trixie main"))
@@ -216,6 +226,20 @@ impl World {
     /// The text of a file in the root where ours ran.
     pub fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.ours.root().join(path.trim_start_matches('/'))).ok()
+    }
+
+    /// Whether there is a file in the root where ours ran.
+    pub fn has(&self, path: &str) -> bool {
+        self.ours.root().join(path.trim_start_matches('/')).is_file()
+    }
+
+    /// The names in a directory of the root where ours ran, sorted.
+    pub fn list(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.ours.root().join(path.trim_start_matches('/'))).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// Makes a call of ours alone; nothing when it was declined.

@@ -22,6 +22,7 @@ mod dpkg;
 mod host_keys;
 mod known;
 mod maintscript;
+mod mime;
 mod offer;
 mod overrides;
 mod run_levels;
@@ -45,6 +46,7 @@ pub(super) const BY_NAME: &[(&str, Builtin)] = &[
     ("dpkg-statoverride", overrides::dpkg_statoverride),
     ("ssh-keygen", host_keys::ssh_keygen),
     ("update-ca-certificates", certificates::update_ca_certificates),
+    ("update-mime-database", mime::update_mime_database),
     ("update-rc.d", run_levels::update_rc_d),
 ];
 
