@@ -1,16 +1,15 @@
 //! `mime.cache`: everything in one file that applications map. All numbers are big-endian, all places multiples of four.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use super::pattern::{Suffix, is_wild, suffix, weight};
 use super::table::Table;
-use super::types::{Database, Glob, Match, TypeId};
+use super::types::{Database, Match, TypeId};
 
 /// Format 1.2.
 const VERSION: u32 = 1 << 16 | 2;
 /// Bytes of the header: the version, and the places of ten lists.
 const HEADER: usize = 4 + 4 * 10;
-/// Flag of a pattern, above its weight.
-const CASE_SENSITIVE: u32 = 0x100;
 /// Bytes of an entry of the tree of suffixes, of a group of rules and of a rule.
 const SUFFIX_ENTRY: u32 = 12;
 const MAGIC_ENTRY: u32 = 16;
@@ -78,18 +77,8 @@ fn strings(database: &Database) -> Table<()> {
     strings
 }
 
-/// Whether a character makes a pattern of a name.
-fn is_wild(c: char) -> bool {
-    matches!(c, '*' | '?' | '[' | '\\')
-}
-
-/// What follows the star of a pattern with nothing else that is wild.
-fn suffix(pattern: &str) -> Option<&str> {
-    pattern.strip_prefix('*').filter(|rest| !rest.contains(is_wild))
-}
-
 /// A count or place as it is written.
-fn size(count: usize) -> u32 {
+pub(super) fn size(count: usize) -> u32 {
     u32::try_from(count).expect("what is read is bounded")
 }
 
@@ -175,13 +164,7 @@ impl<'a> Cache<'a> {
 
     /// The tree of suffixes, last characters first, level by level.
     fn suffixes(&mut self) {
-        let mut top = Suffix::default();
-        for (pattern, globs) in self.database.globs.iter() {
-            if let Some(suffix) = suffix(pattern) {
-                let end = suffix.chars().rev().fold(&mut top, |at, c| at.below.entry(c).or_default());
-                globs.iter().for_each(|glob| end.add(glob));
-            }
-        }
+        let top = Suffix::all(self.database);
         self.word(top.len());
         self.word(self.end() + 4);
         let mut level = vec![&top];
@@ -272,36 +255,6 @@ impl<'a> Cache<'a> {
         let count = self.database.names.len();
         self.count(count);
         (0..count).for_each(|_| self.word(0));
-    }
-}
-
-fn weight(glob: &Glob) -> u32 {
-    u32::from(glob.weight) | if glob.case_sensitive { CASE_SENSITIVE } else { 0 }
-}
-
-/// A node of the tree of suffixes.
-#[derive(Default)]
-struct Suffix {
-    /// The types that a suffix ending here means, in the order of reading, with weight and flag.
-    ends: Vec<(TypeId, u32)>,
-    below: BTreeMap<char, Suffix>,
-}
-
-impl Suffix {
-    /// Entries on the level below.
-    fn len(&self) -> u32 {
-        size(self.ends.len() + self.below.len())
-    }
-
-    /// A type that is said twice keeps the flag of the first time and the larger weight.
-    fn add(&mut self, glob: &Glob) {
-        match self.ends.iter_mut().find(|(kind, _)| *kind == glob.kind) {
-            Some((_, first)) => {
-                let flag = *first & CASE_SENSITIVE;
-                *first = flag | (*first & !CASE_SENSITIVE).max(glob.weight.into());
-            }
-            None => self.ends.push((glob.kind, weight(glob))),
-        }
     }
 }
 

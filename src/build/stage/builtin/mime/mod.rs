@@ -9,6 +9,7 @@
 mod cache;
 mod directory;
 mod packages;
+mod pattern;
 mod table;
 mod text;
 mod types;
@@ -41,8 +42,8 @@ const PACKAGES: &str = "/usr/share/mime/packages";
 /// What is read last.
 const OVERRIDE: &str = "Override.xml";
 /// Bytes of one file of packages, and of all, that are read at most.
-const MAX_FILE: i64 = 8 << 20;
-const MAX_TOTAL: i64 = 32 << 20;
+const MAX_FILE: i64 = 4 << 20;
+const MAX_TOTAL: i64 = 8 << 20;
 
 /// See the module.
 pub(super) fn update_mime_database(call: &Call, root: &Root, _: &mut dyn Peer) -> Answer {

@@ -19,6 +19,10 @@ const DOCUMENT_TYPES: [&str; 1] = ["873c855fb7cfda650ad76373319f8f2e61d3404bad7a
 /// Deepest nesting of rules.
 const MAX_DEPTH: usize = 16;
 
+/// Longest pattern, and longest tag, text or comment, in bytes.
+const MAX_PATTERN: usize = 255;
+const MAX_PART: usize = 16 << 10;
+
 /// Patterns and values under which deletions are kept.
 const NO_GLOBS: &str = "__NOGLOBS__";
 const NO_MAGIC: &str = "__NOMAGIC__";
@@ -61,6 +65,10 @@ fn is_plain(text: &str) -> Option<bool> {
     // Carriage returns are changed by one and kept by another.
     let odd = ["\r", "\u{feff}", "<?", "<![CDATA["];
     if odd.iter().any(|odd| memchr::memmem::find(body.as_bytes(), odd.as_bytes()).is_some()) {
+        return None;
+    }
+    // Attributes of an element are compared with each other.
+    if body.split('<').any(|part| part.len() > MAX_PART) {
         return None;
     }
     let mut types = memchr::memmem::find_iter(body.as_bytes(), "<!DOCTYPE");
@@ -121,7 +129,7 @@ fn add(database: &mut Database, kind: TypeId, node: Node<'_, '_>) -> Option<()> 
         }
         "glob-deleteall" => {
             let glob = Glob { kind, weight: 0, case_sensitive: false, deletes: true };
-            database.globs.get_or_insert_with(NO_GLOBS, Vec::new).push(glob);
+            database.add_glob(NO_GLOBS, glob)?;
         }
         "magic" => {
             let matches = matches(node, 0)?;
@@ -161,7 +169,7 @@ fn add(database: &mut Database, kind: TypeId, node: Node<'_, '_>) -> Option<()> 
     if !rules && !matches!(name, "root-XML" | "magic-deleteall") {
         let language = || node.attribute((XML_NAMESPACE, "lang")).map(str::to_owned);
         let comment = (name == "comment").then(language);
-        database.add_field(kind, Field { comment, text: xml::element(node) });
+        database.add_field(kind, Field { comment, text: xml::element(node) })?;
     }
     Some(())
 }
@@ -186,9 +194,9 @@ fn boolean(node: Node<'_, '_>, name: &str) -> Option<bool> {
     }
 }
 
-/// Whether a pattern can be told from the entries of lists. The program reads past the end of `*` alone.
+/// Whether a pattern is none that the program reads past the end of, and of a bounded length.
 fn is_pattern(pattern: &str) -> bool {
-    !matches!(pattern, "" | "*")
+    !matches!(pattern, "" | "*") && pattern.len() <= MAX_PATTERN
 }
 
 /// The rules below an element of `magic`.

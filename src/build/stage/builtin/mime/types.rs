@@ -2,6 +2,9 @@
 
 use super::table::Table;
 
+/// Entries at most of a list that is searched for every addition.
+const MAX_LIST: usize = 1024;
+
 /// A type by its place in [`Database::types`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TypeId(usize);
@@ -123,14 +126,23 @@ impl Database {
         &self.types[id.0]
     }
 
-    /// Adds to the file of a type. A comment takes the place of an earlier one in its language.
-    pub fn add_field(&mut self, id: TypeId, field: Field) {
+    /// Adds a pattern; nothing when too many types have it.
+    pub fn add_glob(&mut self, pattern: &str, glob: Glob) -> Option<()> {
+        let globs = self.globs.get_or_insert_with(pattern, Vec::new);
+        globs.push(glob);
+        (globs.len() <= MAX_LIST).then_some(())
+    }
+
+    /// Adds to the file of a type; nothing when it has too much. A comment takes the place of an earlier one in its
+    /// language.
+    pub fn add_field(&mut self, id: TypeId, field: Field) -> Option<()> {
         let fields = &mut self.types[id.0].fields;
         if field.comment.is_some() {
             let old = fields.iter().position(|other| other.comment == field.comment);
             old.map(|at| fields.remove(at));
         }
         fields.push(field);
+        (fields.len() <= MAX_LIST).then_some(())
     }
 
     /// Puts the rules for contents into the order in which they are tried.
