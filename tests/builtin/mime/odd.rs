@@ -130,7 +130,7 @@ fn odd_files_are_declined() {
     let pattern = |length| format!("<glob pattern='*{}'/>", "x".repeat(length));
     put(&world, "odd", &(many(1000, "<glob pattern='a'/>") + &many(1, &pattern(200))));
     world.must(PROGRAM, WORDS);
-    for odd in [many(2000, "<icon name='a'/>"), many(1, &pattern(300)), many(1, &" ".repeat(1 << 15))] {
+    for odd in [many(5000, "<icon name='a'/>"), many(1, &pattern(300)), many(1, &" ".repeat(1 << 15))] {
         put(&world, "odd", &odd);
         world.must_not(PROGRAM, WORDS);
     }

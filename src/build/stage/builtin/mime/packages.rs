@@ -5,9 +5,8 @@
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::types::{Database, Field, Glob, Magic, Match, TreeMagic, TreeMatch, TypeId, split};
+use super::types::{Database, Glob, Magic, Match, TreeMagic, TreeMatch, TypeId, split};
 use super::value;
-use super::xml;
 use crate::digest::Sha256;
 
 /// The namespace of all elements.
@@ -68,7 +67,9 @@ fn is_plain(text: &str) -> Option<bool> {
         return None;
     }
     // Attributes of an element are compared with each other.
-    if body.split('<').any(|part| part.len() > MAX_PART) {
+    let mut starts = memchr::memchr_iter(b'<', body.as_bytes());
+    let last = starts.try_fold(0, |before, at| (at - before <= MAX_PART).then_some(at))?;
+    if body.len() - last > MAX_PART {
         return None;
     }
     let mut types = memchr::memmem::find_iter(body.as_bytes(), "<!DOCTYPE");
@@ -81,8 +82,8 @@ fn is_plain(text: &str) -> Option<bool> {
 /// Whether an element has a name and no attributes but the known ones; `xml:lang` is among them by that name.
 fn has_name(node: Node<'_, '_>, name: &str, attributes: &[&str]) -> Option<()> {
     let ours = node.has_tag_name((NAMESPACE, name));
-    let prefixes =
-        node.namespaces().any(|namespace| namespace.name().is_some() || namespace.uri() != NAMESPACE);
+    // Where there is one, without a prefix, it is that of the element.
+    let one = node.namespaces().len() == 1 && node.namespaces().all(|namespace| namespace.name().is_none());
     let known = node.attributes().all(|attribute| {
         let name = match attribute.namespace() {
             None => attribute.name(),
@@ -91,7 +92,7 @@ fn has_name(node: Node<'_, '_>, name: &str, attributes: &[&str]) -> Option<()> {
         };
         attributes.contains(&name) && !attribute.value().contains(char::is_control)
     });
-    (ours && !prefixes && known).then_some(())
+    (ours && one && known).then_some(())
 }
 
 /// Adds one element to what is known of a type.
@@ -167,9 +168,7 @@ fn add(database: &mut Database, kind: TypeId, node: Node<'_, '_>) -> Option<()> 
         _ => {}
     }
     if !rules && !matches!(name, "root-XML" | "magic-deleteall") {
-        let language = || node.attribute((XML_NAMESPACE, "lang")).map(str::to_owned);
-        let comment = (name == "comment").then(language);
-        database.add_field(kind, Field { comment, text: xml::element(node) })?;
+        database.elements(kind).add(node)?;
     }
     Some(())
 }

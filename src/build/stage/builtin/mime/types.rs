@@ -1,9 +1,10 @@
 //! What is gathered from all packages' files before anything is written.
 
 use super::table::Table;
+use super::xml::Elements;
 
-/// Entries at most of a list that is searched for every addition.
-const MAX_LIST: usize = 1024;
+/// Types at most that have one pattern.
+const MAX_SHARED: usize = 1024;
 
 /// A type by its place in [`Database::types`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,8 +13,8 @@ pub(super) struct TypeId(usize);
 /// One MIME type.
 pub(super) struct Type {
     name: String,
-    /// What its own file repeats, in that order.
-    pub fields: Vec<Field>,
+    /// The elements of its own file.
+    pub elements: Elements,
 }
 
 impl Type {
@@ -21,14 +22,6 @@ impl Type {
     pub fn name(&self) -> &str {
         &self.name
     }
-}
-
-/// An element as it is written into the file of its type.
-pub(super) struct Field {
-    /// Of a comment its language, or that it has none.
-    pub comment: Option<Option<String>>,
-    /// The element as text.
-    pub text: String,
 }
 
 /// One file name pattern of a type.
@@ -115,7 +108,7 @@ impl Database {
         split(name)?;
         let types = &mut self.types;
         let id = self.names.get_or_insert_with(name, || {
-            types.push(Type { name: name.to_owned(), fields: Vec::new() });
+            types.push(Type { name: name.to_owned(), elements: Elements::default() });
             TypeId(types.len() - 1)
         });
         Some(*id)
@@ -130,19 +123,12 @@ impl Database {
     pub fn add_glob(&mut self, pattern: &str, glob: Glob) -> Option<()> {
         let globs = self.globs.get_or_insert_with(pattern, Vec::new);
         globs.push(glob);
-        (globs.len() <= MAX_LIST).then_some(())
+        (globs.len() <= MAX_SHARED).then_some(())
     }
 
-    /// Adds to the file of a type; nothing when it has too much. A comment takes the place of an earlier one in its
-    /// language.
-    pub fn add_field(&mut self, id: TypeId, field: Field) -> Option<()> {
-        let fields = &mut self.types[id.0].fields;
-        if field.comment.is_some() {
-            let old = fields.iter().position(|other| other.comment == field.comment);
-            old.map(|at| fields.remove(at));
-        }
-        fields.push(field);
-        (fields.len() <= MAX_LIST).then_some(())
+    /// The elements of a type's own file.
+    pub fn elements(&mut self, id: TypeId) -> &mut Elements {
+        &mut self.types[id.0].elements
     }
 
     /// Puts the rules for contents into the order in which they are tried.

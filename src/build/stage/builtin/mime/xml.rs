@@ -1,62 +1,98 @@
 //! The file of one type, as libxml2 writes it.
 
+use std::ops::Range;
+
 use roxmltree::Node;
 
 use super::packages::NAMESPACE;
 use super::types::Type;
 
-/// The file of a type.
-pub(super) fn file(kind: &Type) -> Vec<u8> {
-    let mut text =
-        String::with_capacity(512 + kind.fields.iter().map(|field| field.text.len()).sum::<usize>());
-    text += "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<mime-type xmlns=\"";
-    text += NAMESPACE;
-    text += "\" type=\"";
-    escape(&mut text, kind.name(), true);
-    text += "\">\n  <!--Created automatically by update-mime-database. DO NOT EDIT!-->\n";
-    kind.fields.iter().for_each(|field| text += &field.text);
-    text += "</mime-type>\n";
-    text.into_bytes()
+/// Bytes at most of the elements of one type: all of them are moved when one is replaced.
+const MAX_ELEMENTS: usize = 64 << 10;
+
+/// The elements that the file of a type repeats, in that order.
+#[derive(Default)]
+pub(super) struct Elements {
+    text: String,
+    comments: Vec<Comment>,
 }
 
-/// The line of an element that holds only text. Text of several lines stays as it is.
-pub(super) fn element(node: Node<'_, '_>) -> String {
-    let name = node.tag_name().name();
-    let mut text = String::with_capacity(128);
-    text += "  <";
-    text += name;
-    for attribute in node.attributes() {
-        text += if attribute.namespace().is_some() { " xml:" } else { " " };
-        text += attribute.name();
-        text += "=\"";
-        escape(&mut text, attribute.value(), true);
-        text += "\"";
+/// Where a comment is in the text.
+struct Comment {
+    all: Range<usize>,
+    /// The end of its language.
+    language: usize,
+}
+
+impl Elements {
+    /// Adds an element that holds only text, which stays as it is; nothing when it is too much. A comment takes the
+    /// place of an earlier one in its language.
+    pub fn add(&mut self, node: Node<'_, '_>) -> Option<()> {
+        let start = self.text.len();
+        let name = node.tag_name().name();
+        self.text.extend(["  <", name]);
+        for attribute in node.attributes() {
+            let prefix = if attribute.namespace().is_some() { " xml:" } else { " " };
+            self.text.extend([prefix, attribute.name(), "=\""]);
+            escape(&mut self.text, attribute.value(), true);
+            self.text.push('"');
+        }
+        let language = self.text.len();
+        if node.has_children() {
+            self.text.push('>');
+            for inside in node.children().filter_map(|child| child.text()) {
+                escape(&mut self.text, inside, false);
+            }
+            self.text.extend(["</", name, ">\n"]);
+        } else {
+            self.text.push_str("/>\n");
+        }
+        if name == "comment" {
+            self.replace(Comment { all: start..self.text.len(), language });
+        }
+        (self.text.len() <= MAX_ELEMENTS).then_some(())
     }
-    if node.first_child().is_none() {
-        text += "/>\n";
-        return text;
+
+    /// Removes the earlier comment in the language of the last.
+    fn replace(&mut self, mut last: Comment) {
+        let tag = |comment: &Comment| &self.text[comment.all.start..comment.language];
+        if let Some(at) = self.comments.iter().position(|comment| tag(comment) == tag(&last)) {
+            let Range { start, end } = self.comments.remove(at).all;
+            self.text.drain(start..end);
+            for comment in self.comments[at..].iter_mut().chain([&mut last]) {
+                let by = end - start;
+                comment.all = comment.all.start - by..comment.all.end - by;
+                comment.language -= by;
+            }
+        }
+        self.comments.push(last);
     }
-    text += ">";
-    node.children().filter_map(|child| child.text()).for_each(|inside| escape(&mut text, inside, false));
-    text += "</";
-    text += name;
-    text += ">\n";
-    text
+}
+
+/// The file of a type.
+pub(super) fn file(kind: &Type) -> Vec<u8> {
+    let elements = &kind.elements.text;
+    let mut text = String::with_capacity(512 + elements.len());
+    text.extend(["<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<mime-type xmlns=\"", NAMESPACE, "\" type=\""]);
+    escape(&mut text, kind.name(), true);
+    text += "\">\n  <!--Created automatically by update-mime-database. DO NOT EDIT!-->\n";
+    text.extend([elements, "</mime-type>\n"]);
+    text.into_bytes()
 }
 
 /// Adds text with references for what has a meaning. Attributes hold no control characters.
 fn escape(out: &mut String, text: &str, attribute: bool) {
-    let meaning = |c: char| matches!(c, '<' | '>' | '&') || attribute && c == '"';
-    let mut rest = text;
-    while let Some(at) = rest.find(meaning) {
-        out.push_str(&rest[..at]);
-        out.push_str(match rest.as_bytes()[at] {
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let reference = match byte {
             b'<' => "&lt;",
             b'>' => "&gt;",
             b'&' => "&amp;",
-            _ => "&quot;",
-        });
-        rest = &rest[at + 1..];
+            b'"' if attribute => "&quot;",
+            _ => continue,
+        };
+        out.extend([&text[from..at], reference]);
+        from = at + 1;
     }
-    out.push_str(rest);
+    out.push_str(&text[from..]);
 }
