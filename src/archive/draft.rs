@@ -47,12 +47,14 @@ impl<W: Cut> Draft<W> {
         if self.agree(keys).is_err() {
             return;
         }
+        let mut memory = Vec::new();
         for key in &keys[self.len()..] {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let Some(frame) = frame::load(store, *key) else { return };
+            let Some(frame) = frame::load_into(store, *key, memory) else { return };
             self.append(*key, &frame);
+            memory = frame.compressed;
         }
     }
 

@@ -117,8 +117,13 @@ pub(super) fn decompress(frame: &Frame, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// The frame `key` of the store, and says that it is used now; nothing when it is absent or damaged. Damage is noted.
 pub(super) fn load(store: &Store, key: Sha256) -> Option<Frame> {
+    load_into(store, key, Vec::new())
+}
+
+/// As [`load`], with the memory of `compressed`: fresh memory costs as much as what is done with it.
+pub(super) fn load_into(store: &Store, key: Sha256, compressed: Vec<u8>) -> Option<Frame> {
     let path = store.path(Kind::Frame, key);
-    match read(&path) {
+    match read_into(&path, compressed) {
         Ok(frame) => {
             touch(&path);
             Some(frame)
@@ -133,6 +138,10 @@ pub(super) fn load(store: &Store, key: Sha256) -> Option<Frame> {
 
 /// The frame in the file at `path`, every byte of it checked.
 pub(super) fn read(path: &Path) -> Result<Frame, Unusable> {
+    read_into(path, Vec::new())
+}
+
+fn read_into(path: &Path, mut compressed: Vec<u8>) -> Result<Frame, Unusable> {
     let damaged = |reason: &str| Unusable::Damaged(reason.to_owned());
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
@@ -149,7 +158,7 @@ pub(super) fn read(path: &Path) -> Result<Frame, Unusable> {
     let hash = sealed.first_chunk().map(|bytes| Sha256::from_bytes(*bytes));
     let size = sealed[32..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
     let (sha256, tar_size) = hash.zip(size).ok_or_else(|| damaged("it is cut off"))?;
-    let mut compressed = Vec::new();
+    compressed.clear();
     file.read_to_end(&mut compressed).map_err(unreadable)?;
     let found = Sha256::of(&compressed);
     if found != sha256 {

@@ -50,7 +50,9 @@ impl EarlyFile {
     fn wait(&mut self) -> io::Result<()> {
         let Some(Syncing { orders, thread }) = self.syncing.take() else { return Ok(()) };
         drop(orders);
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that waits for the disk ended early")))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that waits for the disk ended early")))
     }
 }
 

@@ -97,3 +97,88 @@ impl<F> Gatherer<'_, F> {
 fn cannot_pack(error: std::io::Error) -> Failure {
     Failure::Worker { reason: format!("cannot write the layer's pack: {error}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, HashMap};
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::tree::TreePath;
+
+    fn place(gatherer: &mut impl Gather, root: &Root, path: &str, text: &str) {
+        let (directory, name) = root.parent(path.as_bytes()).unwrap();
+        let mut file = directory.create(name).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let stat = rustix::fs::fstat(&file).unwrap();
+        let content = Content::of(text.as_bytes());
+        gatherer.file(&file, &stat, Seen { content, xattrs: BTreeMap::new(), foreign: false }).unwrap();
+    }
+
+    /// As a script would: in place, of the same length.
+    fn change(path: &Path, text: &str) {
+        File::options().write(true).open(path).unwrap().write_all_at(text.as_bytes(), 0).unwrap();
+    }
+
+    fn held(tree: &Tree, path: &str) -> Content {
+        *tree[&TreePath::new(path).unwrap()].content().unwrap()
+    }
+
+    #[test]
+    fn what_scripts_of_any_round_change_is_read_again() {
+        let memory = Path::new("/dev/shm");
+        let directory =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::create_dir(at("in")).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY;
+        let root =
+            Root::new(rustix::fs::open(directory.path(), flags, rustix::fs::Mode::empty()).unwrap()).unwrap();
+        let (mut known, mut foreseen) = (Known::new(directory.path()), None);
+        let (pack, below, placed) = (tempfile::tempfile().unwrap(), BTreeSet::new(), HashMap::new());
+        let mut gatherer = Gatherer {
+            root: &root,
+            known: &mut known,
+            pack: PackWriter::new(pack.try_clone().unwrap(), &below),
+            epoch: 7,
+            foresee: Some(|tree, packed| foreseen = Some((tree, packed))),
+        };
+        gatherer.begin();
+        for name in ["in/kept", "in/first", "in/twice"] {
+            place(&mut gatherer, &root, name, "old");
+        }
+        gatherer.package();
+        gatherer.round().unwrap();
+        change(&at("in/first"), "one");
+        change(&at("in/twice"), "one");
+        gatherer.begin();
+        place(&mut gatherer, &root, "in/late", "old");
+        place(&mut gatherer, &root, "in/last", "old");
+        gatherer.package();
+        let stat = |path: &str| root.stat(path.as_bytes()).unwrap().unwrap();
+        for (path, is_known) in [("in/kept", true), ("in/first", false), ("in/late", true), ("in/last", true)]
+        {
+            assert_eq!(gatherer.known.get(&stat(path)).is_some(), is_known, "{path}");
+        }
+        gatherer.unpacked(&placed).unwrap();
+        change(&at("in/twice"), "two");
+        change(&at("in/late"), "two");
+        let (ReadBack { tree, .. }, packed) = gatherer.finish(&placed).unwrap();
+
+        let names = ["in/kept", "in/first", "in/twice", "in/late", "in/last"];
+        let texts = |tree: &Tree| names.map(|name| held(tree, name));
+        let of = |texts: [&str; 5]| texts.map(|text| Content::of(text.as_bytes()));
+        let (early, _) = foreseen.unwrap();
+        assert_eq!(texts(&early), of(["old", "one", "one", "old", "old"]));
+        assert_eq!(texts(&tree), of(["old", "one", "two", "two", "old"]));
+        assert_eq!(packed.len(), 3);
+        for (content, offset) in packed {
+            let mut bytes = [0; 3];
+            pack.read_exact_at(&mut bytes, offset).unwrap();
+            assert_eq!(Content::of(&bytes), content);
+        }
+    }
+}

@@ -289,6 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn what_this_process_writes_itself_is_not_heeded() {
+        let mut fixture = Fixture::new();
+        let open = || drop(File::options().write(true).open(fixture.path()).unwrap());
+        open();
+        fixture.known.watch.skip();
+        assert!(fixture.is_known());
+
+        let open = || drop(File::options().write(true).open(fixture.path()).unwrap());
+        open();
+        fixture.known.watch.hear();
+        open();
+        fixture.known.watch.skip();
+        assert!(!fixture.is_known());
+    }
+
+    #[test]
     fn nothing_is_known_once_something_may_have_been_missed() {
         let mut fixture = Fixture::new();
         fixture.known.watch.state.borrow_mut().inotify = None;

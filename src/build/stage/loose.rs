@@ -218,23 +218,6 @@ impl<'a> Unpacking<'a> {
     }
 }
 
-/// For whoever has no threads for it.
-impl Iterator for Unpacking<'_> {
-    type Item = Result<Ready, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut buffer = vec![0; AHEAD];
-        loop {
-            match self.step(&mut buffer, true) {
-                Ok(Step { ready: Some(ready), .. }) => return Some(Ok(ready)),
-                Ok(Step { ends: true, .. }) => return None,
-                Ok(_) => {}
-                Err(failure) => return Some(Err(failure)),
-            }
-        }
-    }
-}
-
 fn path(member: &Member) -> String {
     let path = member.path.as_ref().map(|path| path.as_bytes()).unwrap_or_default();
     String::from_utf8_lossy(path).into_owned()

@@ -33,9 +33,6 @@ use crate::tree::Tree;
 /// Bytes of a file or directory that tmpfs needs at least; bounds how many there may be.
 const BYTES_PER_FILE: u64 = 4096;
 
-/// Files that may be open beside those that wait for a name.
-const OTHER_FILES: usize = 512;
-
 /// Bytes that scripts have to leave free on the disk of a scratch directory.
 const KEEP_FREE: u64 = 256 << 20;
 
@@ -97,11 +94,9 @@ fn work(
     let sizes = order.iter().flat_map(Order::groups);
     let groups: Vec<_> = sizes.scan(0, |end, size| Some(*end + size).inspect(|new| *end = *new)).collect();
     let place = root.fd().try_clone().map_err(|error| sandbox(&error))?;
-    // The rest is for everything else.
-    let open = getrlimit(Resource::Nofile)
-        .current
-        .map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    let ahead = Ahead { bytes: orders.limits.buffer_bytes, files: open.saturating_sub(OTHER_FILES) };
+    // As many again are for packages, layers and directories.
+    let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most / 2).ok());
+    let ahead = Ahead { bytes: orders.limits.buffer_bytes, files: most.unwrap_or(usize::MAX) };
     std::thread::scope(|scope| {
         feed(&all, place.as_fd(), (threads, &groups), ahead, |feed| {
             let results = orders.tasks.iter().map(|_| Results::next(files)).collect::<Result<Vec<_>, _>>()?;

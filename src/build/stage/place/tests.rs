@@ -44,6 +44,29 @@ fn new_root() -> tempfile::TempDir {
     directory
 }
 
+/// The members in pieces; the contents of every other one wait in memory.
+fn each(mut unpacking: Unpacking<'_>) -> impl Iterator<Item = Result<Ready, Failure>> {
+    let (mut buffer, mut opens, mut ended) = ([0; 7], false, false);
+    std::iter::from_fn(move || {
+        while !ended {
+            match unpacking.step(&mut buffer, opens) {
+                Ok(step) => {
+                    ended = step.ends;
+                    if let Some(ready) = step.ready {
+                        opens = !opens;
+                        return Some(Ok(ready));
+                    }
+                }
+                Err(failure) => {
+                    ended = true;
+                    return Some(Err(failure));
+                }
+            }
+        }
+        None
+    })
+}
+
 /// Gathers nothing.
 struct Nobody;
 
@@ -90,7 +113,7 @@ fn place(root: &Path, packages: &[Deb]) -> Result<(), Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let top = root.fd().try_clone().unwrap();
     unpack(&root, (&mut owners, &mut Placed::new(), &mut Nobody), "amd64", &packages, |package| {
-        Ok(Unpacking::new(package, top.as_fd()))
+        Ok(each(Unpacking::new(package, top.as_fd())))
     })
 }
 
