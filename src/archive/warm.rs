@@ -13,9 +13,9 @@ use crate::digest::Sha256;
 use crate::priority::give_way;
 use crate::store::{Kind, Store};
 
-/// Makes those frames of `source` that `store` has not and that will hardly change any more, until `stop` is set, and keeps them there for a
-/// later [`write`](super::write), with the states of the tar's hash. The first of them go to `draft`. As far as nothing else comes of the files until then, all
-/// are those of the archive. Gives the names of what was compressed.
+/// Makes those frames of `source` that `store` has not and that will hardly change any more, until `stop` is set, and keeps
+/// them there for a later [`write_on`](super::write_on), with the states of the tar's hash. The first of them go to `draft`. As
+/// far as nothing else comes of the files until then, all are those of the archive. Gives the names of what was compressed.
 ///
 /// # Errors
 /// See [`ArchiveError`].

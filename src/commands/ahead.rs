@@ -1,6 +1,6 @@
 //! Work on layers in the making: frames of what scripts will hardly change any more are compressed, files are searched for
-//! secrets. The archive is begun with what it will most likely begin with. All else is kept by content in the store, where the build finds what is right; what is not done in time, or
-//! turns out different, the build does itself.
+//! secrets. The archive is begun with what it will most likely begin with. All else is kept by content in the store, where
+//! the build finds what is right; what is not done in time, or turns out different, the build does itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

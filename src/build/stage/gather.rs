@@ -1,4 +1,5 @@
-//! Collects what becomes a layer while the root is made: contents go to the pack as they are placed, and the trees before and after the last scripts are read from the root.
+//! Collects what becomes a layer while the root is made: contents go to the pack as they are placed, and the trees before
+//! and after the last scripts are read from the root.
 
 use std::collections::BTreeMap;
 use std::fs::File;
