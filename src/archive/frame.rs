@@ -50,15 +50,12 @@ pub(super) fn key(members: &[Member], parameters: &Parameters) -> Sha256 {
     Sha256::of(text)
 }
 
-/// Makes `bytes` the tar bytes of `members`.
+/// Makes `bytes` the tar bytes of `members`, which have just that length.
 ///
 /// # Errors
 /// When contents cannot be read, or have another length than their name says.
-pub(super) fn assemble(members: &[Member], contents: &dyn Contents, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let size: u64 = members.iter().map(Member::size).sum();
-    // What is in it is written over: to make it empty first would cost as much as to copy it.
-    bytes.resize(usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?, 0);
-    let mut rest = bytes.as_mut_slice();
+pub(super) fn assemble(members: &[Member], contents: &dyn Contents, bytes: &mut [u8]) -> io::Result<()> {
+    let mut rest = bytes;
     for member in members {
         let whole = usize::try_from(member.size()).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let length = usize::try_from(member.content_size()).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -77,6 +74,9 @@ pub(super) fn assemble(members: &[Member], contents: &dyn Contents, bytes: &mut 
     Ok(())
 }
 
+/// Bytes into which a frame of the usual size fits however badly it can be compressed.
+const USUAL_BOUND: usize = (4 << 20) + (32 << 10);
+
 thread_local! {
     /// Where frames are compressed to, before it is known how long they are.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -94,7 +94,11 @@ pub(super) fn compress(bytes: &[u8], parameters: &Parameters) -> io::Result<Fram
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
     let compressed = SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
-        scratch.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        let bound = zstd::zstd_safe::compress_bound(bytes.len());
+        if scratch.capacity() < bound {
+            // Not made larger: what was in it would be copied.
+            *scratch = Vec::with_capacity(bound.max(USUAL_BOUND));
+        }
         compressor.compress_to_buffer(bytes, scratch)?;
         Ok::<_, io::Error>(scratch.as_slice().to_vec())
     })?;
@@ -102,14 +106,12 @@ pub(super) fn compress(bytes: &[u8], parameters: &Parameters) -> io::Result<Fram
     Ok(Frame { compressed, sha256, tar_size: bytes.len() as u64 })
 }
 
-/// Makes `bytes` those behind a frame, checked.
+/// Makes `bytes` those behind a frame, checked; there have to be as many as it says.
 ///
 /// # Errors
 /// `InvalidData` when they are not what the frame says.
-pub(super) fn decompress(frame: &Frame, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let size = usize::try_from(frame.tar_size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    bytes.resize(size, 0);
-    if zstd::bulk::decompress_to_buffer(&frame.compressed, bytes.as_mut_slice())? != size {
+pub(super) fn decompress(frame: &Frame, bytes: &mut [u8]) -> io::Result<()> {
+    if zstd::bulk::decompress_to_buffer(&frame.compressed, bytes)? != bytes.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored frame has another length"));
     }
     Ok(())

@@ -18,6 +18,7 @@ pub(super) struct Queue<T> {
 struct State<T> {
     next: usize,
     in_flight: u64,
+    closed: bool,
     stopped: bool,
     done: BTreeMap<usize, Result<T, ArchiveError>>,
 }
@@ -25,7 +26,7 @@ struct State<T> {
 impl<T> Queue<T> {
     /// The frames from `first` on.
     pub fn from(first: usize) -> Self {
-        let state = State { next: first, in_flight: 0, stopped: false, done: BTreeMap::new() };
+        let state = State { next: first, in_flight: 0, closed: false, stopped: false, done: BTreeMap::new() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -41,7 +42,7 @@ impl<T> Queue<T> {
     pub fn next(&self, count: usize, size: impl Fn(usize) -> u64) -> Option<usize> {
         let mut state = self.lock();
         loop {
-            if state.stopped || state.next >= count {
+            if state.stopped || state.closed || state.next >= count {
                 return None;
             }
             let size = size(state.next);
@@ -57,6 +58,18 @@ impl<T> Queue<T> {
     pub fn put(&self, index: usize, done: Result<T, ArchiveError>) {
         self.lock().done.insert(index, done);
         self.changed.notify_all();
+    }
+
+    /// Hands out no more frames; those that are handed out can still be taken.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether frame `index` is handed out, or could still be.
+    pub fn comes(&self, index: usize) -> bool {
+        let state = self.lock();
+        !state.closed || index < state.next
     }
 
     /// Waits for frame `index`.

@@ -11,6 +11,7 @@ use super::queue::{Queue, Stop};
 use super::write::{ArchiveError, Source, Work, arrange, check};
 use crate::digest::Sha256;
 use crate::priority::give_way;
+use crate::sandbox::only_when_idle;
 use crate::store::{Kind, Store};
 
 /// Makes those frames of `source` that `store` has not and that will hardly change any more, until `stop` is set, and keeps
@@ -39,11 +40,17 @@ pub fn warm(
     let queue = Queue::from(0);
     let mut made = BTreeSet::new();
     std::thread::scope(|scope| {
-        // One processor is left to the scripts: they start hundreds of short programs, one after the other.
-        for _ in 0..threads.saturating_sub(1).clamp(1, count.max(1)) {
-            scope.spawn(|| {
-                give_way();
-                work.run(&queue, |index| {
+        let (work, queue) = (&work, &queue);
+        for number in 0..threads.clamp(1, count.max(1)) {
+            scope.spawn(move || {
+                // One processor is left to the scripts: they start hundreds of short programs, one after the other. But while
+                // they wait for each other, it is idle.
+                if number == 0 || number + 1 < threads {
+                    give_way()
+                } else {
+                    only_when_idle()
+                }
+                work.run(queue, |index| {
                     let wanted =
                         work.hashed.contains(&index) || !store.contains(Kind::Frame, work.keys[index]);
                     wanted.then(|| work.make(index)).transpose()
@@ -51,9 +58,14 @@ pub fn warm(
             });
         }
         // Whatever ends this, the threads must not wait for it.
-        let _stop = Stop(&queue);
+        let _stop = Stop(queue);
+        let mut last = None;
         for (index, key) in work.keys.iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
+                queue.close();
+            }
+            // What is made is hashed too: the next would have to decompress it for that.
+            if !queue.comes(index) {
                 break;
             }
             let done = queue.take(index)?;
@@ -76,6 +88,12 @@ pub fn warm(
                 hash.keep(store, *chain)?;
             }
             queue.written(work.size(index));
+            last = Some(index);
+        }
+        // Whoever goes on goes on from here.
+        let stopped = last.filter(|index| work.hashed.contains(index) && !work.keeps_state(*index));
+        if let Some(chain) = stopped.and_then(|index| chain.get(index)) {
+            hash.keep(store, *chain)?;
         }
         Ok(made)
     })

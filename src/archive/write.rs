@@ -229,19 +229,35 @@ pub(super) struct Work<'a> {
 }
 
 /// Memory for the tar bytes of frames. It is used again: fresh memory costs as much as what is done with it.
-#[derive(Default)]
-pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub(super) struct Buffers {
+    /// Bytes that fit into any but unusually large frames.
+    usual: usize,
+    free: Mutex<Vec<Vec<u8>>>,
+}
 
 impl Buffers {
-    /// A buffer with whatever was in it.
-    fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    fn new(parameters: &Parameters) -> Self {
+        let usual = usize::try_from(parameters.max_frame).map_or(MAX_BUFFER, |size| size.min(MAX_BUFFER));
+        Self { usual, free: Mutex::default() }
+    }
+
+    /// A buffer of `size` bytes with whatever was in it.
+    fn take(&self, size: u64) -> io::Result<Vec<u8>> {
+        let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if size > self.usual {
+            return Ok(vec![0; size]);
+        }
+        let used = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = used.unwrap_or_else(|| vec![0; self.usual]);
+        // Never beyond what it began with.
+        buffer.resize(size, 0);
+        Ok(buffer)
     }
 
     /// Gives a buffer back; unusually large ones are freed.
     pub fn put(&self, buffer: Vec<u8>) -> Option<Vec<u8>> {
-        if buffer.capacity() <= MAX_BUFFER {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        if buffer.capacity() == self.usual {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         }
         None
     }
@@ -269,7 +285,7 @@ impl<'a> Work<'a> {
         let keys: Vec<_> = ranges.par_iter().map(key).collect();
         let chain = running::chain(&keys[..in_order]);
         let (from, hash) = RunningHash::last(store, &chain);
-        let (hashed, buffers) = (from..in_order, Buffers::default());
+        let (hashed, buffers) = (from..in_order, Buffers::new(parameters));
         (Self { members, ranges, keys, source, store, parameters, hashed, buffers }, chain, hash)
     }
 
@@ -304,7 +320,7 @@ impl<'a> Work<'a> {
             return Ok(done);
         }
         let members = &self.members[self.ranges[index].clone()];
-        let mut bytes = self.buffers.take();
+        let mut bytes = self.buffers.take(self.size(index)).map_err(ArchiveError::Contents)?;
         frame::assemble(members, self.source.contents, &mut bytes).map_err(ArchiveError::Contents)?;
         let frame = frame::compress(&bytes, self.parameters).map_err(ArchiveError::Compress)?;
         frame::keep(self.store, self.keys[index], &frame)?;
@@ -320,7 +336,7 @@ impl<'a> Work<'a> {
         }
         let mut bytes = None;
         if needs_bytes {
-            let mut buffer = self.buffers.take();
+            let mut buffer = self.buffers.take(frame.tar_size).ok()?;
             frame::decompress(&frame, &mut buffer).ok()?;
             bytes = Some(buffer);
         }

@@ -6,11 +6,12 @@
 
 mod select;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use select::{SelectProblem, Selected, select};
 
@@ -69,8 +70,7 @@ pub fn unpack(store: &Store, path: &Path, sha256: Sha256) -> Result<Layer, Tarba
     let length = file.metadata().context("look at", path)?.len();
     let pending = store.create_directory()?;
     let pack_path = pending.path().join(layer::PACK);
-    let below = BTreeSet::new();
-    let mut pack = PackWriter::new(File::create(&pack_path).context("make", &pack_path)?, &below);
+    let mut pack = PackWriter::new(File::create(&pack_path).context("make", &pack_path)?, Arc::default());
     let compression = compression(&file).context("read", path)?;
     let compression = compression.map_err(|found| TarballError::Form { found })?;
     let reader = decompressor(file, compression, ("the tarball", length), MAX_UNPACKED)?;

@@ -14,7 +14,7 @@ use super::tarballs;
 use crate::archive::{self, Draft, Source};
 use crate::artifact::{EarlyFile, Manifest, ResultDirectory};
 use crate::build::finish;
-use crate::build::secrets::{self, CleanContents};
+use crate::build::secrets::{self, Clean, CleanContents, Searched};
 use crate::build::stage::Foreseen;
 use crate::digest::Sha256;
 use crate::layer::Layer;
@@ -31,6 +31,8 @@ pub(super) struct Ahead<'scope> {
     draft: Arc<Mutex<Option<Draft<EarlyFile>>>>,
     /// Ends the thread that follows the last result.
     arrived: Arc<AtomicBool>,
+    /// What was searched for secrets on the way.
+    clean: Arc<Clean>,
     /// Each with what stops it.
     threads: Mutex<Vec<(Arc<AtomicBool>, ScopedJoinHandle<'scope, Done>)>>,
 }
@@ -39,7 +41,8 @@ impl<'scope> Ahead<'scope> {
     /// Nothing yet; the archive goes to the empty `file`.
     pub fn new(session: &'scope Session<'scope>, plan: &'scope Plan, file: File) -> Self {
         let draft = Arc::new(Mutex::new(Some(Draft::new(EarlyFile::new(file)))));
-        Self { session, plan, draft, arrived: Arc::default(), threads: Mutex::default() }
+        let (arrived, clean, threads) = Default::default();
+        Self { session, plan, draft, arrived, clean, threads }
     }
 
     /// Begins with the archive that `result` has, when the plan is another one only in what recipes bring: its first frames will
@@ -71,16 +74,23 @@ impl<'scope> Ahead<'scope> {
     pub fn start(&self, scope: &'scope Scope<'scope, '_>, foreseen: Foreseen) {
         self.end();
         let (session, plan, stop) = (self.session, self.plan, Arc::<AtomicBool>::default());
-        let draft = Arc::clone(&self.draft);
+        let (draft, clean) = (Arc::clone(&self.draft), Arc::clone(&self.clean));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("ahead".to_owned());
         let thread = thread.spawn_scoped(scope, move || {
             give_way();
-            foreseen.open().map_or_else(|_| Done::new(), |layer| work(session, plan, &layer, &draft, &stop))
+            foreseen
+                .open()
+                .map_or_else(|_| Done::new(), |layer| work(session, plan, &layer, (&draft, &clean), &stop))
         });
         // Where no thread can be had, the build does it later.
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.extend(thread.map(|thread| (stopped, thread)));
+    }
+
+    /// Contents without secrets, as far as it is known; those who work ahead add to it.
+    pub fn clean(&self) -> &Clean {
+        &self.clean
     }
 
     /// Waits for what is under way to end. Gives the names of the frames that were compressed.
@@ -115,25 +125,30 @@ fn work(
     session: &Session<'_>,
     plan: &Plan,
     layer: &Layer,
-    draft: &Mutex<Option<Draft<EarlyFile>>>,
+    (draft, clean): (&Mutex<Option<Draft<EarlyFile>>>, &Clean),
     stop: &AtomicBool,
 ) -> Done {
     let tree = finish::foresee(&layer.tree, plan.epoch);
     let layers: BTreeMap<String, usize> = plan.layer_of_packages();
     let Ok(head) = head(plan) else { return Done::new() };
-    let source = Source { tree: &tree, contents: layer, head: &head, mtime: plan.epoch, layers: &layers };
     let (store, threads) = (&session.store, session.options.jobs);
+    let list = CleanContents::of(store, layer.key);
+    let listed = list.read();
+    clean.extend(listed.iter().flatten().copied());
+    let searched = Searched::new(layer, clean);
+    let source = Source { tree: &tree, contents: &searched, head: &head, mtime: plan.epoch, layers: &layers };
     let mut draft = draft.lock().unwrap_or_else(PoisonError::into_inner);
     // The archive itself is being written.
     let Some(drafted) = draft.as_mut() else { return Done::new() };
     let done = archive::warm(&source, store, &plan.parameters, threads, stop, drafted).unwrap_or_default();
     drop(draft);
-    if !stop.load(Ordering::Relaxed) {
-        let list = CleanContents::of(store, layer.key);
-        let known = list.read();
-        if let Ok(report) = secrets::scan(&layer.tree, layer, known.as_ref().unwrap_or(&BTreeSet::new())) {
-            let _ = list.keep(&report.clean, known.as_ref());
-        }
+    // What is in no lasting frame.
+    if !stop.load(Ordering::Relaxed)
+        && let Ok(report) = secrets::scan(&layer.tree, layer, &clean.known())
+    {
+        clean.extend(report.clean);
     }
+    // Another image on this layer need not search it again.
+    let _ = list.keep(&clean.known_of(&layer.tree), listed.as_ref());
     done
 }

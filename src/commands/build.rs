@@ -1,6 +1,5 @@
 //! `build`: from a plan to `result/<image>/`.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use serde::Serialize;
 use super::CommandError;
 use super::ahead::Ahead;
 use super::lock::lock_for;
+use super::search::Search;
 use super::session::Session;
 use super::{mend, missing, stages, tarballs};
 use crate::apt::lockfile::{Lock, LockedPackage};
@@ -19,7 +19,7 @@ use crate::artifact::{
     self, FileEntry, FrameEntry, Manifest, PackageEntry, ResultDirectory, TarballEntry, sbom,
 };
 use crate::build::contents::NewContents;
-use crate::build::secrets::{self, CleanContents};
+use crate::build::secrets::Searched;
 use crate::build::tarball::Base;
 use crate::build::{compose, finish};
 use crate::digest::Sha256;
@@ -175,8 +175,9 @@ pub(super) fn build_once(session: &Session, plan: &Plan) -> Result<Built, Comman
         let mut base = Base::new(top);
         tarballs::add(session, plan, &mut base)?;
         let (tree, contents) = compose_all(session, plan, &base)?;
+        let search = Search::begin(session, plan, &base.top.tree, (&tree, &contents), ahead.clean())?;
         ahead.end();
-        let (manifest, summary) = write(session, plan, (&result, made), &ahead, &tree, &contents)?;
+        let (manifest, summary) = write(session, plan, (&result, made), (&ahead, search), &tree, &contents)?;
         let ahead = ahead.wait();
         let compressed_ahead = summary.keys.iter().filter(|key| ahead.contains(key)).count();
         let frames_compressed = summary.compressed + compressed_ahead;
@@ -203,7 +204,7 @@ fn report(result: &ResultDirectory, manifest: &Manifest, done: Done, begun: Inst
     }
 }
 
-/// The recipes applied to the packages' tree, finished for Proxmox and searched for secrets.
+/// The recipes applied to the packages' tree, finished for Proxmox.
 fn compose_all<'a>(
     session: &Session,
     plan: &Plan,
@@ -232,39 +233,7 @@ fn compose_all<'a>(
     tree = finish::normalise(tree, &mut contents, &settings)
         .map_err(|error| failed("the tree is not fit for a container", &error))?;
     session.check_cancelled()?;
-    search_secrets(session, plan, &tree, &contents)?;
     Ok((tree, contents))
-}
-
-/// Fails when a file of the image holds a secret. Contents of each layer are searched once.
-fn search_secrets(
-    session: &Session,
-    plan: &Plan,
-    tree: &Tree,
-    contents: &NewContents<'_>,
-) -> Result<(), CommandError> {
-    let image = &plan.evaluated.image.name;
-    let lists = plan.stages.iter().map(|stage| CleanContents::of(&session.store, stage.key));
-    let lists: Vec<_> = lists.collect();
-    let mut last = None;
-    let mut known = BTreeSet::new();
-    for list in &lists {
-        let contents = list.read();
-        known.extend(contents.iter().flatten());
-        last = contents;
-    }
-    let report = secrets::scan(tree, contents, &known);
-    let report = report
-        .map_err(|error| CommandError::failed(&format!("{image}: cannot search for secrets"), &error))?;
-    if !report.findings.is_empty() {
-        let lines: Vec<_> = report.findings.iter().map(|found| format!("  {found}")).collect();
-        return Err(CommandError::Failed(format!(
-            "{image}: it would hold secrets; they belong into its state, at deployment\n{}",
-            lines.join("\n")
-        )));
-    }
-    // Those of lower layers are on their own lists.
-    Ok(lists.last().map_or(Ok(()), |list| list.keep(&report.clean, last.as_ref()))?)
 }
 
 /// Writes the artifact's files and puts them in place of what was there.
@@ -272,7 +241,7 @@ fn write(
     session: &Session,
     plan: &Plan,
     (result, made): (&ResultDirectory, TemporaryDirectory),
-    ahead: &Ahead<'_>,
+    (ahead, search): (&Ahead<'_>, Search<'_>),
     tree: &Tree,
     contents: &NewContents<'_>,
 ) -> Result<(Manifest, archive::Summary), CommandError> {
@@ -283,7 +252,9 @@ fn write(
     };
     let head = head(plan).map_err(|error| failed(&error))?;
     let layers = plan.layer_of_packages();
-    let source = archive::Source { tree, contents, head: &head, mtime: plan.epoch, layers: &layers };
+    let searched = Searched::new(contents, ahead.clean());
+    let source =
+        archive::Source { tree, contents: &searched, head: &head, mtime: plan.epoch, layers: &layers };
     let summary = archive::write_on(
         &source,
         &session.store,
@@ -293,6 +264,7 @@ fn write(
         || ahead.draft(),
     );
     let summary = summary.map_err(|error| failed(&error))?;
+    search.finish(tree, contents)?;
     let entry = |file: String, bytes: &str| -> Result<FileEntry, CommandError> {
         let path = made.path().join(&file);
         fs::write(&path, bytes).context("write", &path)?;

@@ -12,6 +12,7 @@ mod layers;
 mod lock;
 mod mend;
 mod missing;
+mod search;
 mod session;
 mod site;
 mod stages;

@@ -86,6 +86,7 @@ fn contents_below(store: &Store, parent: Option<Sha256>) -> Option<BTreeSet<Sha2
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
     use super::super::pack::store_layer;
     use super::super::{INDEX, Layer, PACK, PackWriter};
@@ -134,8 +135,7 @@ mod tests {
         let (below, above) = (Sha256::of("below"), Sha256::of("above"));
         store_layer(&store, below, Tree::from([file("a", b"random")]), &[b"random"]);
         let pending = store.create_directory().unwrap();
-        let none = BTreeSet::new();
-        let pack = PackWriter::new(File::create(pending.path().join(PACK)).unwrap(), &none);
+        let pack = PackWriter::new(File::create(pending.path().join(PACK)).unwrap(), Arc::default());
         let tree = Tree::from([file("a", b"random")]);
         let index = LayerIndex::new(Some(below), tree, pack.finish().unwrap());
         index.write(File::create(pending.path().join(INDEX)).unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use super::{INDEX, LayerHead, LayerIndex, PACK};
 use crate::digest::Sha256;
@@ -11,7 +12,7 @@ use crate::store::{Damage, Kind, Object, Store, Unusable, touch};
 use crate::tree::{Content, Contents, Node, Tree};
 
 /// Size of the buffer before a pack, in bytes: larger contents are written as they are.
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 256 << 10;
 /// Bytes that are copied at a time: so few that they stay in the processor's cache.
 const CHUNK: usize = 256 << 10;
 /// Most layers below another.
@@ -232,18 +233,18 @@ impl Contents for Layer {
 }
 
 /// Writes the pack of a new layer.
-pub struct PackWriter<'a, W: Write> {
+pub struct PackWriter<W: Write> {
     pack: BufWriter<W>,
     length: u64,
     packed: BTreeMap<Content, u64>,
-    below: &'a BTreeSet<Sha256>,
+    below: Arc<BTreeSet<Sha256>>,
     /// What is copied at a time.
     chunk: Vec<u8>,
 }
 
-impl<'a, W: Write> PackWriter<'a, W> {
+impl<W: Write> PackWriter<W> {
     /// Starts an empty pack; contents in `below` are not written again.
-    pub fn new(pack: W, below: &'a BTreeSet<Sha256>) -> Self {
+    pub fn new(pack: W, below: Arc<BTreeSet<Sha256>>) -> Self {
         Self {
             pack: BufWriter::with_capacity(BUFFER, pack),
             length: 0,
@@ -320,8 +321,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
 #[cfg(test)]
 pub(crate) fn store_layer(store: &Store, key: Sha256, tree: Tree, bytes: &[&[u8]]) -> Layer {
     let pending = store.create_directory().unwrap();
-    let below = &BTreeSet::new();
-    let mut pack = PackWriter::new(File::create(pending.path().join(PACK)).unwrap(), below);
+    let mut pack = PackWriter::new(File::create(pending.path().join(PACK)).unwrap(), Arc::default());
     for bytes in bytes {
         pack.add(bytes).unwrap();
     }

@@ -1,14 +1,16 @@
 //! Archives that were begun before it was known what they would be.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use build_images::archive::{Cut, Draft, Source, Summary, write_on};
+use build_images::archive::{Cut, Draft, Source, Summary, warm, write_on};
 use build_images::digest::Sha256;
 use build_images::progress::Silent;
-use build_images::store::Store;
+use build_images::store::{Kind, Store};
+use build_images::tree::{Content, Contents};
 
 use crate::support::{EPOCH, SMALL, Sample, noise, store};
 
@@ -145,4 +147,49 @@ fn a_damaged_frame_is_not_drafted() {
     assert_eq!(store.take_damaged().len(), 1);
     assert_eq!(finish(&sample(None), &store, draft).unwrap().compressed, 1);
     assert_eq!(out.take(), bytes);
+}
+
+/// Contents that set a flag when so many were read.
+struct Stopping<'a> {
+    contents: &'a dyn Contents,
+    left: AtomicUsize,
+    stop: &'a AtomicBool,
+}
+
+impl Contents for Stopping<'_> {
+    fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.contents.read(content)
+    }
+}
+
+/// To take up the tar's hash again, frames that were made would have to be decompressed.
+#[test]
+fn who_works_ahead_hashes_what_it_has_made_before_it_stops() {
+    let mut sample = sample(None);
+    sample.layers.insert("package".to_owned(), 0);
+    let (_keep, other) = store();
+    let (expected, bytes) = sample.write(&other, &SMALL, 1).unwrap();
+    let mut counts = BTreeSet::new();
+    for (left, threads) in [(4, 1), (12, 1), (13, 2), (25, 2), (38, 2), (39, 3)] {
+        let (_keep, store) = store();
+        let stop = AtomicBool::new(false);
+        let contents = Stopping { contents: &sample.contents, left: AtomicUsize::new(left), stop: &stop };
+        let (tree, head, layers) = (&sample.tree, &sample.head, &sample.layers);
+        let source = Source { tree, contents: &contents, head, mtime: EPOCH, layers };
+        let out = Out::new();
+        let mut draft = Draft::new(out.clone());
+        let made = warm(&source, &store, &SMALL, threads, &stop, &mut draft).unwrap();
+        assert!(made.len() < expected.keys.len() - 1, "{left}: it did not stop");
+        counts.insert(made.len());
+        for key in &made {
+            store.remove(Kind::Frame, *key).unwrap();
+        }
+        let summary = finish(&sample, &store, draft).unwrap();
+        assert_eq!(out.take(), bytes);
+        assert_eq!(summary, Summary { compressed: expected.keys.len() - made.len(), ..expected.clone() });
+    }
+    assert!(counts.len() > 2, "{counts:?}");
 }

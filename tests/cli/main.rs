@@ -14,6 +14,7 @@ mod full;
 mod gc;
 mod interrupt;
 mod killed;
+mod leaky;
 mod lock;
 mod output;
 mod project;

@@ -11,6 +11,7 @@ mod der;
 mod files;
 mod forms;
 mod keys;
+mod searched;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::tree::{Content, Contents, Tree, TreePath};
 
 pub use clean::CleanContents;
 pub(crate) use clean::{SCANS, check_scan};
+pub use searched::{Clean, Searched};
 
 /// Version of the content rules. What was clean under other rules says nothing.
 pub const RULES: u32 = 1;

@@ -8,10 +8,10 @@ use rustix::fs::Stat;
 
 use super::failure::Failure;
 use super::known::{Known, Seen};
+use super::packing::Packing;
 use super::place::Placed;
 use super::read_back::{ReadBack, read_back, walk};
 use super::root::Root;
-use crate::layer::PackWriter;
 use crate::tree::{Content, Tree};
 
 /// Is told what happens to the root.
@@ -22,8 +22,8 @@ pub(super) trait Gather {
     /// A regular file was placed: `file`, open for reading, which has `stat` and holds what was `seen`.
     ///
     /// # Errors
-    /// When its content cannot be kept.
-    fn file(&mut self, file: &File, stat: &Stat, seen: Seen) -> Result<(), Failure>;
+    /// When its content, or one before, cannot be kept.
+    fn file(&mut self, file: File, stat: &Stat, seen: Seen) -> Result<(), Failure>;
 
     /// A whole package was placed.
     fn package(&mut self);
@@ -31,7 +31,7 @@ pub(super) trait Gather {
     /// The packages of a round that is not the last are placed; scripts run next.
     ///
     /// # Errors
-    /// When the root cannot be read.
+    /// When the root cannot be read, or what is in it cannot be kept.
     fn round(&mut self) -> Result<(), Failure>;
 
     /// All packages are placed; the last scripts run next.
@@ -45,7 +45,7 @@ pub(super) trait Gather {
 pub(super) struct Gatherer<'a, F> {
     pub root: &'a Root,
     pub known: &'a mut Known,
-    pub pack: PackWriter<'a, File>,
+    pub pack: Packing,
     /// What times are clamped to, in seconds since 1970.
     pub epoch: i64,
     /// Gets what the layer will be if the last scripts change nothing, once.
@@ -55,10 +55,11 @@ pub(super) struct Gatherer<'a, F> {
 impl<F: FnOnce(Tree, BTreeMap<Content, u64>)> Gather for Gatherer<'_, F> {
     fn begin(&mut self) {
         self.known.watch().hear();
+        self.pack.begin();
     }
 
-    fn file(&mut self, file: &File, stat: &Stat, seen: Seen) -> Result<(), Failure> {
-        self.pack.add_file(seen.content, file).map_err(cannot_pack)?;
+    fn file(&mut self, file: File, stat: &Stat, seen: Seen) -> Result<(), Failure> {
+        self.pack.add(seen.content, file).map_err(cannot_pack)?;
         self.known.note(stat, seen);
         Ok(())
     }
@@ -68,6 +69,7 @@ impl<F: FnOnce(Tree, BTreeMap<Content, u64>)> Gather for Gatherer<'_, F> {
     }
 
     fn round(&mut self) -> Result<(), Failure> {
+        self.placed()?;
         let (entries, _) = walk(self.root)?;
         self.known.look(self.root.inode(), &entries);
         self.known.wait();
@@ -75,9 +77,10 @@ impl<F: FnOnce(Tree, BTreeMap<Content, u64>)> Gather for Gatherer<'_, F> {
     }
 
     fn unpacked(&mut self, placed: &Placed) -> Result<(), Failure> {
-        let ReadBack { tree, .. } = read_back(self.root, placed, self.known, self.epoch, &mut self.pack)?;
+        self.placed()?;
+        let tree = self.read(placed)?.tree;
         if let Some(foresee) = self.foresee.take() {
-            foresee(tree, self.pack.flush().map_err(cannot_pack)?.clone());
+            foresee(tree, self.pack.places().map_err(cannot_pack)?);
         }
         self.known.wait();
         Ok(())
@@ -85,13 +88,26 @@ impl<F: FnOnce(Tree, BTreeMap<Content, u64>)> Gather for Gatherer<'_, F> {
 }
 
 impl<F> Gatherer<'_, F> {
+    /// Waits until all that was placed is in the pack.
+    fn placed(&mut self) -> Result<(), Failure> {
+        drop(self.pack.writer().map_err(cannot_pack)?);
+        // The last files that it was given could be written, and are closed only now.
+        self.known.watch().skip();
+        Ok(())
+    }
+
+    fn read(&mut self, placed: &Placed) -> Result<ReadBack, Failure> {
+        let mut pack = self.pack.writer().map_err(cannot_pack)?;
+        read_back(self.root, placed, self.known, self.epoch, &mut pack)
+    }
+
     /// Reads the root as the last scripts left it; gives that, and where each content lies in the pack.
     ///
     /// # Errors
     /// As [`Gather::unpacked`].
     pub fn finish(mut self, placed: &Placed) -> Result<(ReadBack, BTreeMap<Content, u64>), Failure> {
-        let read = read_back(self.root, placed, self.known, self.epoch, &mut self.pack)?;
-        Ok((read, self.pack.finish().map_err(cannot_pack)?))
+        let read = self.read(placed)?;
+        Ok((read, self.pack.places().map_err(cannot_pack)?))
     }
 }
 
@@ -101,13 +117,15 @@ fn cannot_pack(error: std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet, HashMap};
+    use std::collections::{BTreeMap, HashMap};
     use std::fs;
     use std::io::Write as _;
     use std::os::unix::fs::FileExt as _;
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::layer::PackWriter;
     use crate::tree::TreePath;
 
     fn place(gatherer: &mut impl Gather, root: &Root, path: &str, text: &str) {
@@ -116,7 +134,7 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
         let stat = rustix::fs::fstat(&file).unwrap();
         let content = Content::of(text.as_bytes());
-        gatherer.file(&file, &stat, Seen { content, xattrs: BTreeMap::new(), foreign: false }).unwrap();
+        gatherer.file(file, &stat, Seen { content, xattrs: BTreeMap::new(), foreign: false }).unwrap();
     }
 
     /// As a script would: in place, of the same length.
@@ -139,11 +157,11 @@ mod tests {
         let root =
             Root::new(rustix::fs::open(directory.path(), flags, rustix::fs::Mode::empty()).unwrap()).unwrap();
         let (mut known, mut foreseen) = (Known::new(directory.path()), None);
-        let (pack, below, placed) = (tempfile::tempfile().unwrap(), BTreeSet::new(), HashMap::new());
+        let (pack, placed) = (tempfile::tempfile().unwrap(), HashMap::new());
         let mut gatherer = Gatherer {
             root: &root,
             known: &mut known,
-            pack: PackWriter::new(pack.try_clone().unwrap(), &below),
+            pack: Packing::new(PackWriter::new(pack.try_clone().unwrap(), Arc::default())),
             epoch: 7,
             foresee: Some(|tree, packed| foreseen = Some((tree, packed))),
         };
@@ -161,6 +179,7 @@ mod tests {
         place(&mut gatherer, &root, "in/late", "old");
         place(&mut gatherer, &root, "in/last", "old");
         gatherer.package();
+        gatherer.placed().unwrap();
         let entries = walk(&root).unwrap().0;
         gatherer.known.look(root.inode(), &entries);
         let is_known = |path: &str| gatherer.known.get(&entries[&TreePath::new(path).unwrap()]).is_some();

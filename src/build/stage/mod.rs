@@ -30,6 +30,7 @@ mod loose;
 mod outer;
 mod owners;
 mod package;
+mod packing;
 mod pins;
 mod place;
 mod preinst;

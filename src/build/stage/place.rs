@@ -231,7 +231,7 @@ impl<'a> Placer<'a> {
         let placed = loose.place(member, attributes, place);
         let (file, stat, seen) = placed.map_err(|error| current.placing(path, &error.to_string()))?;
         self.placed.insert(stat.st_ino, member.mtime);
-        self.gather.file(&file, &stat, seen)
+        self.gather.file(file, &stat, seen)
     }
 
     fn is_directory(&self, path: &[u8]) -> bool {

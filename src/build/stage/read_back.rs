@@ -48,7 +48,7 @@ pub(super) fn read_back(
     placed: &Placed,
     known: &mut Known,
     epoch: i64,
-    pack: &mut PackWriter<'_, File>,
+    pack: &mut PackWriter<File>,
 ) -> Result<ReadBack, Failure> {
     let (entries, mut foreign) = walk(root)?;
     known.look(root.inode(), &entries);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -19,6 +19,7 @@ use super::install::{Order, install};
 use super::job::{Message, Orders, Task};
 use super::known::{Known, Watch};
 use super::package::load_all;
+use super::packing::Packing;
 use super::place::Placed;
 use super::restore::{Packs, restore};
 use super::root::Root;
@@ -102,11 +103,12 @@ fn work(
             let results = orders.tasks.iter().map(|_| Results::next(files)).collect::<Result<Vec<_>, _>>()?;
             let mut known = Known::new(directory.path());
             let mut placed = Placed::default();
-            let mut contents = BTreeSet::new();
+            let mut contents: Arc<BTreeSet<_>> = Arc::default();
             if let (1.., Some(first)) = (orders.below, orders.tasks.first()) {
                 say(&first.stage("restoring the layer below"));
                 let (tree, packs) = below(orders.below, files)?;
-                contents.extend(packs.packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
+                Arc::make_mut(&mut contents)
+                    .extend(packs.packs.iter().flat_map(|(offsets, _)| offsets.keys().copied()));
                 placed = restore(&root, &mut known, &tree, &packs)?;
                 known.wait();
             }
@@ -130,7 +132,7 @@ fn work(
                 let mut gatherer = Gatherer {
                     root: &root,
                     known: &mut known,
-                    pack: PackWriter::new(results.pack, &contents),
+                    pack: Packing::new(PackWriter::new(results.pack, Arc::clone(&contents))),
                     epoch,
                     foresee: Some(foresee),
                 };
@@ -148,7 +150,7 @@ fn work(
                 say(&task.stage("reading the tree back"));
                 let (read, packed) = gatherer.finish(&placed)?;
                 if number + 1 < orders.tasks.len() {
-                    contents.extend(packed.keys().map(|content| content.sha256));
+                    Arc::make_mut(&mut contents).extend(packed.keys().map(|content| content.sha256));
                     placed = settle(&root, &mut known, &read)?;
                     known.wait();
                 }

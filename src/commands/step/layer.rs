@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
@@ -64,7 +65,7 @@ fn save(layer: &Layer, parent: Option<Sha256>, directory: &Path) -> io::Result<(
     let below: BTreeSet<Sha256> =
         layer.offsets().skip(1).flat_map(|offsets| offsets.keys().copied()).collect();
     let mut written = below.clone();
-    let mut pack = PackWriter::new(File::create(directory.join(PACK))?, &below);
+    let mut pack = PackWriter::new(File::create(directory.join(PACK))?, Arc::new(below));
     for content in tree.values().filter_map(Node::content) {
         if written.insert(content.sha256) {
             pack.add_hashed(*content, &contents.read(content)?)?;

@@ -73,7 +73,7 @@ struct Nobody;
 impl Gather for Nobody {
     fn begin(&mut self) {}
 
-    fn file(&mut self, file: &fs::File, stat: &rustix::fs::Stat, seen: Seen) -> Result<(), Failure> {
+    fn file(&mut self, file: fs::File, stat: &rustix::fs::Stat, seen: Seen) -> Result<(), Failure> {
         assert_eq!(u64::try_from(stat.st_size).unwrap(), seen.content.size);
         let mut bytes = vec![0; seen.content.size.try_into().unwrap()];
         file.read_exact_at(&mut bytes, 0).unwrap();
