@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use build_images::model;
@@ -34,6 +34,7 @@ pub struct Project {
     pub key: Key,
     /// Kept locked, so that two runs of these tests do not share the directory.
     _turn: fs::File,
+    changing: Mutex<()>,
 }
 
 /// The project and the archive of its image from the stand-in's first generation; locked and built once.
@@ -59,7 +60,7 @@ impl Project {
         if directory.exists() {
             fs::remove_dir_all(&directory).unwrap();
         }
-        let project = Self { directory, key: Key::generate(), _turn: turn };
+        let project = Self { directory, key: Key::generate(), _turn: turn, changing: Mutex::default() };
         shipped::project(&project.directory);
         shipped::jellyfin_signed_by(&project.directory, &project.key);
         project
@@ -67,6 +68,11 @@ impl Project {
 
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.directory.join(path)
+    }
+
+    /// Whoever changes the project, or needs it unchanged, keeps this meanwhile.
+    pub fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces a text of a file, which has to be there.

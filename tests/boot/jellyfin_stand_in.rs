@@ -255,6 +255,7 @@ fn facts_of(world: &World, config: &Config) -> String {
 /// Moves the archive's pins to the next generation, which has another ffmpeg package, and gives the image a graphics
 /// card; looks at what the lock, both images and the manifest say of it.
 fn upgraded(project: &Project, old: &Path) -> std::path::PathBuf {
+    let _alone = project.alone();
     let served = NEW.serve(&project.key, 1);
     let before = read(&project.path("images/images.lock"));
     let said = project.run(&served, &["update", "jellyfin"]);

@@ -24,14 +24,15 @@ mod world;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::time::Duration;
 
 use pct::Config;
 use world::World;
 
-/// What every test here needs; `None` when this machine has it not. Containers boot one at a time.
+/// What every test here needs; `None` when this machine has it not. Three tests boot containers at a time: mostly they wait.
 fn prepared() -> Option<MutexGuard<'static, ()>> {
-    static TURN: Mutex<()> = Mutex::new(());
+    static TURNS: [Mutex<()>; 3] = [Mutex::new(()), Mutex::new(()), Mutex::new(())];
     let root = rustix::process::geteuid().is_root();
     let ready = support::require("root", root)
         && support::require("LXC (package lxc)", world::has_program("lxc-start"))
@@ -42,7 +43,18 @@ fn prepared() -> Option<MutexGuard<'static, ()>> {
         && support::require("newuidmap (package uidmap)", world::has_program("newuidmap"))
         && support::require("ip (package iproute2)", world::has_program("ip"))
         && support::require("zstd (package zstd)", world::has_program("zstd"));
-    ready.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
+    ready.then(|| {
+        loop {
+            for turn in &TURNS {
+                match turn.try_lock() {
+                    Ok(guard) => return guard,
+                    Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) => {}
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    })
 }
 
 /// The image's archive, built from this project unless `BUILD_IMAGES_TEST_ARCHIVE` names one.

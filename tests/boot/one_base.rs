@@ -21,6 +21,7 @@ fn frames(result: &Path) -> BTreeMap<String, u64> {
 fn both_images_in_one_run_share_the_base() {
     let Some(_turn) = prepared() else { return };
     let (project, _) = built();
+    let _alone = project.alone();
     let (store, result) = (project.path("store-of-both"), project.path("result-of-both"));
     let [store_text, result_text] = [&store, &result].map(|path| path.to_str().unwrap());
     let arguments = ["--json", "--store", store_text, "--result", result_text];

@@ -11,7 +11,7 @@ fn a_lock_is_made_from_nothing_and_names_no_mirror() {
     let run = project.run(&served, &["lock"]).code(0);
     insta::assert_snapshot!("lock_from_nothing", project.redact(&served, &run.out));
     let text = project.read("images/images.lock");
-    assert!(!text.contains(&served.server.port().to_string()), "{text}");
+    assert!(!text.contains(&format!(":{}", served.server.port())), "{text}");
     assert!(text.contains(crate::project::RECORD));
     assert_eq!(project.pins(), ["app 1", "core 1", "engine 1", "extra 1", "library 1", "tool 1"]);
 }

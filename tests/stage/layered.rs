@@ -426,7 +426,8 @@ fn pinned_users_are_there_before_scripts_and_hold_afterwards() {
     );
 
     let script = "#!/bin/sh\nset -e\ngroupadd -o -g 950 thief\n";
-    let late = Deb::new("zz", "1").script("postinst", "#!/bin/sh\nsleep 0.2\n");
+    // It comes after the other, so that on a busy machine too it is not configured while that one's doing is looked for.
+    let late = Deb::new("zz", "1").field("Depends", "thief").script("postinst", "#!/bin/sh\nsleep 0.2\n");
     let thief = Deb::new("thief", "1").script("postinst", script);
     match failure(store, &pinned(on_top(store, *base, &[thief, late]))) {
         Failure::Pins { package, reason } => {
