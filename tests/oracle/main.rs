@@ -1,6 +1,6 @@
 //! The package sets are apt's: compares the solver with Debian 13's own apt on the same indices.
 //!
-//! A sample of 10 packages is compared on every run. `BUILD_IMAGES_ORACLE_PACKAGES=300` asks for more,
+//! A sample of 16 packages is compared on every run. `BUILD_IMAGES_ORACLE_PACKAGES=300` asks for more,
 //! `BUILD_IMAGES_ORACLE_SEED` for others, and `BUILD_IMAGES_ORACLE_LIST` names a file of names, one a line.
 //! `docs/resolution.md` has the record.
 
@@ -101,7 +101,7 @@ fn sets_and_versions_are_those_of_apt() {
         std::env::var(name)
             .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
     };
-    let count = number("BUILD_IMAGES_ORACLE_PACKAGES", 10);
+    let count = number("BUILD_IMAGES_ORACLE_PACKAGES", 16);
     let seed = number("BUILD_IMAGES_ORACLE_SEED", SEED);
     let debian = Debian::open();
     let universe = universe(&debian);
