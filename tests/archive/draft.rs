@@ -190,6 +190,7 @@ fn who_works_ahead_hashes_what_it_has_made_before_it_stops() {
         let summary = finish(&sample, &store, draft).unwrap();
         assert_eq!(out.take(), bytes);
         assert_eq!(summary, Summary { compressed: expected.keys.len() - made.len(), ..expected.clone() });
+        assert!(!made.iter().any(|key| store.contains(Kind::Frame, *key)), "{left}: one was made again");
     }
     assert!(counts.len() > 2, "{counts:?}");
 }
