@@ -117,7 +117,8 @@ pub(super) fn decompress(frame: &Frame, bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The frame `key` of the store, and says that it is used now; nothing when it is absent or damaged. Damage is noted.
+/// The frame `key` of the store, and says that it is used now; nothing when it is absent or damaged. Damage is noted, and the
+/// file removed: the archive may turn out to have no such frame.
 pub(super) fn load(store: &Store, key: Sha256) -> Option<Frame> {
     load_into(store, key, Vec::new())
 }
@@ -133,6 +134,8 @@ pub(super) fn load_into(store: &Store, key: Sha256, compressed: Vec<u8>) -> Opti
         Err(Unusable::Missing) => None,
         Err(Unusable::Damaged(reason)) => {
             store.found_damaged(Damage::new(Object::Frame, key, reason));
+            // Where that fails, the next reader sees the same.
+            let _ = fs::remove_file(&path);
             None
         }
     }

@@ -38,7 +38,8 @@ impl RunningHash {
         kept.unwrap_or_default()
     }
 
-    /// The state kept for `chain`, and says that it is used now; nothing when it is absent or damaged. Damage is noted.
+    /// The state kept for `chain`, and says that it is used now; nothing when it is absent or damaged. Damage is noted, and
+    /// the file removed: who goes on from another state may keep none here.
     pub fn load(store: &Store, chain: Sha256) -> Option<Self> {
         let path = store.path(Kind::Frame, name(chain));
         match read(&path, chain) {
@@ -49,6 +50,8 @@ impl RunningHash {
             Err(Unusable::Missing) => None,
             Err(Unusable::Damaged(reason)) => {
                 store.found_damaged(Damage::new(Object::HashState, chain, reason));
+                // Where that fails, the next reader sees the same.
+                let _ = std::fs::remove_file(&path);
                 None
             }
         }

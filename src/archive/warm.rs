@@ -11,7 +11,6 @@ use super::queue::{Queue, Stop};
 use super::write::{ArchiveError, Source, Work, arrange, check};
 use crate::digest::Sha256;
 use crate::priority::give_way;
-use crate::sandbox::only_when_idle;
 use crate::store::{Kind, Store};
 
 /// Makes those frames of `source` that `store` has not and that will hardly change any more, until `stop` is set, and keeps
@@ -41,15 +40,12 @@ pub fn warm(
     let mut made = BTreeSet::new();
     std::thread::scope(|scope| {
         let (work, queue) = (&work, &queue);
-        for number in 0..threads.clamp(1, count.max(1)) {
+        // One processor is left to the scripts: they start hundreds of short programs, one after the other. No thread is there
+        // for when it is idle only: on a busy machine a frame that it has begun would be waited for, and that takes as long as
+        // that machine is busy.
+        for _ in 0..threads.saturating_sub(1).clamp(1, count.max(1)) {
             scope.spawn(move || {
-                // One processor is left to the scripts: they start hundreds of short programs, one after the other. But while
-                // they wait for each other, it is idle.
-                if number == 0 || number + 1 < threads {
-                    give_way()
-                } else {
-                    only_when_idle()
-                }
+                give_way();
                 work.run(queue, |index| {
                     let wanted =
                         work.hashed.contains(&index) || !store.contains(Kind::Frame, work.keys[index]);

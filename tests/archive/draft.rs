@@ -1,8 +1,10 @@
 //! Archives that were begun before it was known what they would be.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -135,10 +137,10 @@ fn a_draft_follows_another_lead_and_stops_when_told() {
 fn a_damaged_frame_is_not_drafted() {
     let (_keep, store) = store();
     let (last, bytes) = sample(None).write(&store, &SMALL, 1).unwrap();
-    let path = store.path(build_images::store::Kind::Frame, last.keys[2]);
-    let mut frame = std::fs::read(&path).unwrap();
+    let path = store.path(Kind::Frame, last.keys[2]);
+    let mut frame = fs::read(&path).unwrap();
     *frame.last_mut().unwrap() ^= 1;
-    std::fs::write(&path, frame).unwrap();
+    fs::write(&path, frame).unwrap();
     let out = Out::new();
     let mut draft = Draft::new(out.clone());
     draft.follow(&store, &last.keys, &AtomicBool::new(false));
@@ -147,6 +149,52 @@ fn a_damaged_frame_is_not_drafted() {
     assert_eq!(store.take_damaged().len(), 1);
     assert_eq!(finish(&sample(None), &store, draft).unwrap().compressed, 1);
     assert_eq!(out.take(), bytes);
+}
+
+/// The file of each frame and state in `store`, with what is in it.
+fn kept(store: &Store) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(store.root().join("frames")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Also where the archive then has no such frame, or keeps no state there.
+#[test]
+fn damage_that_was_met_does_not_stay() {
+    let mut sample = sample(None);
+    sample.layers.insert("package".to_owned(), 0);
+    let (_keep, store) = store();
+    let stop = AtomicBool::new(false);
+    // It keeps a state where it is stopped.
+    let contents = Stopping { contents: &sample.contents, left: AtomicUsize::new(13), stop: &stop };
+    let (tree, head, layers) = (&sample.tree, &sample.head, &sample.layers);
+    let source = Source { tree, contents: &contents, head, mtime: EPOCH, layers };
+    warm(&source, &store, &SMALL, 1, &stop, &mut Draft::new(Out::new())).unwrap();
+    let is_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "state");
+    let states = kept(&store).into_keys().filter(is_state).count();
+    assert!(states > 0);
+    // An archive that will not come.
+    let (other, _) = self::sample(Some("usr/share/00")).write(&store, &SMALL, 1).unwrap();
+    let (_keep, elsewhere) = self::store();
+    let (expected, _) = sample.write(&elsewhere, &SMALL, 1).unwrap();
+    let foreign = other.keys.iter().find(|key| !expected.keys.contains(key)).unwrap();
+    let foreign = store.path(Kind::Frame, foreign);
+    let mut damaged = kept(&store);
+    damaged.retain(|path, _| is_state(path) || *path == foreign);
+    for (path, bytes) in &mut damaged {
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    let mut draft = Draft::new(Out::new());
+    draft.follow(&store, &other.keys, &AtomicBool::new(false));
+    finish(&sample, &store, draft).unwrap();
+    let said = store.take_damaged().into_iter().map(|damage| damage.name).collect::<BTreeSet<_>>();
+    let met = |path: &PathBuf| said.contains(path.file_stem().unwrap().to_str().unwrap());
+    assert!(damaged.keys().filter(|path| is_state(path) && met(path)).count() >= states);
+    assert!(met(&foreign));
+    let now = kept(&store);
+    for (path, bytes) in damaged.iter().filter(|(path, _)| met(path)) {
+        assert_ne!(now.get(path), Some(bytes), "{}", path.display());
+    }
 }
 
 /// Contents that set a flag when so many were read.
@@ -173,7 +221,7 @@ fn who_works_ahead_hashes_what_it_has_made_before_it_stops() {
     let (_keep, other) = store();
     let (expected, bytes) = sample.write(&other, &SMALL, 1).unwrap();
     let mut counts = BTreeSet::new();
-    for (left, threads) in [(4, 1), (12, 1), (13, 2), (25, 2), (38, 2), (39, 3)] {
+    for (left, threads) in [(4, 1), (12, 1), (13, 2), (25, 3), (38, 3), (39, 4)] {
         let (_keep, store) = store();
         let stop = AtomicBool::new(false);
         let contents = Stopping { contents: &sample.contents, left: AtomicUsize::new(left), stop: &stop };
