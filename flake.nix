@@ -16,7 +16,7 @@
         name = "build-images-source";
         filter = path: kind:
           let relative = builtins.substring (builtins.stringLength (toString ./.) + 1) (builtins.stringLength path) path; in
-          builtins.match "(src|Cargo.toml|Cargo.lock|build.rs)(/.*)?" relative != null;
+          builtins.match "(src|\\.cargo|Cargo.toml|Cargo.lock|build.rs)(/.*)?" relative != null;
       };
       tool = system: nixpkgs.legacyPackages.${system}.rustPlatform.buildRustPackage {
         pname = "build-images";

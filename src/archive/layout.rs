@@ -1,9 +1,13 @@
 //! In which order members stand, and where frames begin: both decided by paths and packages, hardly by contents.
 //!
-//! Members stand in sections: those that go first; what belongs to packages, layer by layer, of each its directories and then
-//! the rest by package; further directories; large files that no package owns; all else. An update of a package so touches the
-//! frames of that package, an edited file of a recipe one small frame near the end, and images on the same layer have its
-//! frames in common.
+//! Members stand in sections: those that go first; what belongs to packages, layer by layer, of each the directories that hold
+//! something, the rest by package, and empty directories; further directories; large files that no package owns; all else. An
+//! update of a package so touches the frames of that package, an edited file of a recipe one small frame near the end, and
+//! images on the same layer have its frames in common.
+//!
+//! What scripts change most often stands late in its layer: packages that are configured by one behind the others, and empty
+//! directories, which are there to be given to somebody, behind both. So the frames before that, and the tar's hash over them,
+//! are what they will be before any script has run.
 //!
 //! A section that is too long is cut at the boundary whose hash is the smallest, the parts again, until none is too
 //! long. Boundaries between packages go before those inside one. Whether a boundary becomes a cut then depends on its
@@ -43,6 +47,8 @@ enum Section {
 enum Within {
     Directories,
     Packages,
+    /// Directories that hold nothing of this layer or the ones below.
+    Empty,
 }
 
 /// The layer of packages of which nobody said in which they are, and of directories that no package has.
@@ -51,7 +57,7 @@ const LAST: usize = usize::MAX;
 /// Which package owns which path, as far as dpkg's lists in the tree say.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    /// Names, sorted, each with its layer.
+    /// Names, each with its layer, those without a script that configures them first.
     packages: Vec<(String, usize)>,
     /// Numbers of packages.
     files: HashMap<TreePath, usize>,
@@ -68,20 +74,24 @@ impl Owners {
         let Ok(info) = TreePath::new(INFO) else { return Ok(Self::default()) };
         let inside = tree.range(info.clone()..).take_while(|(path, _)| path.is_within(&info));
         let named: Vec<_> = inside.filter_map(|(path, node)| Some((path, node, named(path)?))).collect();
-        let names: BTreeSet<&str> = named.iter().map(|(.., (package, _))| package.as_str()).collect();
+        let configured = named.iter().filter(|(.., (_, kind))| *kind == Info::Configures);
+        let configured: BTreeSet<&str> = configured.map(|(.., (package, _))| package.as_str()).collect();
+        let names: BTreeSet<_> = named.iter().map(|(.., (package, _))| package.as_str()).collect();
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_by_key(|name| configured.contains(name));
         let layer = |name: &str| layers.get(name).copied().unwrap_or(LAST);
         let packages: Vec<_> = names.iter().map(|name| ((*name).to_owned(), layer(name))).collect();
         let numbers: HashMap<&str, usize> =
             names.into_iter().enumerate().map(|(number, name)| (name, number)).collect();
-        let listed = named.par_iter().map(|(_, node, (_, is_list))| match node.content() {
-            Some(content) if *is_list && content.size <= MAX_LIST => {
+        let listed = named.par_iter().map(|(_, node, (_, kind))| match node.content() {
+            Some(content) if *kind == Info::List && content.size <= MAX_LIST => {
                 contents.read(content).map(|list| listed(tree, &list))
             }
             _ => Ok(Vec::new()),
         });
         let listed = listed.collect::<io::Result<Vec<_>>>()?;
         let mut owners = Self { packages, ..Self::default() };
-        for ((path, node, (package, is_list)), listed) in named.iter().zip(listed) {
+        for ((path, node, (package, kind)), listed) in named.iter().zip(listed) {
             let Some(number) = numbers.get(package.as_str()).copied() else { continue };
             let layer = owners.packages[number].1;
             for (path, is_directory) in listed {
@@ -92,7 +102,7 @@ impl Owners {
                     owners.files.entry(path).or_insert(number);
                 }
             }
-            if !is_list || node.content().is_some() {
+            if *kind != Info::List || node.content().is_some() {
                 owners.files.insert((*path).clone(), number);
             }
         }
@@ -129,12 +139,13 @@ impl Owners {
         // A directory is not behind what it holds.
         let mut needed: HashMap<&[u8], usize> = HashMap::new();
         for (member, (section, _)) in members.iter().zip(&mut places).skip(heads).rev() {
-            let (Section::Layer(layer, _), Some(path)) = (section, &member.path) else { continue };
+            let (Section::Layer(layer, within), Some(path)) = (section, &member.path) else { continue };
             let path = path.as_bytes();
-            if member.is_directory
-                && let Some(needed) = needed.remove(path)
-            {
-                *layer = needed.min(*layer);
+            if member.is_directory {
+                match needed.remove(path) {
+                    Some(needed) if needed <= *layer => *layer = needed,
+                    _ => *within = Within::Empty,
+                }
             }
             if let Some(slash) = path.iter().rposition(|byte| *byte == b'/') {
                 let needed = needed.entry(&path[..slash]).or_insert(*layer);
@@ -145,13 +156,28 @@ impl Owners {
     }
 }
 
-/// The package that a file of dpkg's belongs to, and whether it is the list of its paths.
-fn named(path: &TreePath) -> Option<(String, bool)> {
+/// A file that dpkg keeps about a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Info {
+    /// The list of its paths.
+    List,
+    /// The script that configures it.
+    Configures,
+    Other,
+}
+
+/// The package that a file of dpkg's belongs to, and what it is.
+fn named(path: &TreePath) -> Option<(String, Info)> {
     let name = String::from_utf8_lossy(path.name());
     let (package, suffix) = name.rsplit_once('.')?;
     // `libc6:amd64.list`; a package has lists even without a field Multi-Arch, then without the architecture.
     let package = package.split(':').next().unwrap_or(package);
-    Some((package.to_owned(), suffix == "list"))
+    let kind = match suffix {
+        "list" => Info::List,
+        "postinst" => Info::Configures,
+        _ => Info::Other,
+    };
+    Some((package.to_owned(), kind))
 }
 
 /// The paths of `list` that the tree has, and whether they are directories.

@@ -351,3 +351,59 @@ fn directories_stand_before_what_they_hold() {
     ./usr/e/f/none
     ");
 }
+
+/// So what was made and hashed before the scripts ran is right as far as possible.
+#[test]
+fn what_scripts_change_most_often_stands_late_in_its_layer() {
+    let made = |scripts_ran: bool, recipe: bool| {
+        let mut sample = Sample::new();
+        for (package, layer) in [("configured", 0), ("plain", 0), ("upper", 1)] {
+            sample.layers.insert(package.to_owned(), layer);
+        }
+        let own = if scripts_ran { 0o700 } else { 0o755 };
+        let empty = Node::directory(own, EPOCH);
+        sample.put("usr/empty", empty);
+        for directory in ["usr/for-recipe", "usr/for-upper"] {
+            sample.put(directory, Node::directory(0o755, EPOCH));
+        }
+        sample.file("usr/bin/configured", noise(if scripts_ran { 1 } else { 2 }, 60_000));
+        sample.file("usr/bin/plain", noise(3, 60_000));
+        sample.file("usr/for-upper/upper", noise(4, 100));
+        sample.own("configured", &["usr/bin/configured"]);
+        sample.file("var/lib/dpkg/info/configured.postinst", "#!/bin/sh\n");
+        sample.own("plain", &["usr/bin", "usr/bin/plain", "usr/empty", "usr/for-recipe", "usr/for-upper"]);
+        sample.own("upper", &["usr/for-upper", "usr/for-upper/upper"]);
+        if recipe {
+            sample.file("usr/for-recipe/file", noise(5, 100));
+        }
+        let (_keep, store) = store();
+        let (summary, bytes) = sample.write(&store, &SMALL, 1).unwrap();
+        (summary, zstd::decode_all(bytes.as_slice()).unwrap())
+    };
+    let (after, tar) = made(true, true);
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    let names: Vec<_> = names.filter(|name| name.starts_with("./usr/")).collect();
+    insta::assert_snapshot!(names.join("\n"), @r"
+    ./usr/
+    ./usr/bin/
+    ./usr/bin/plain
+    ./usr/bin/configured
+    ./usr/empty/
+    ./usr/for-recipe/
+    ./usr/for-upper/
+    ./usr/for-upper/upper
+    ./usr/share/
+    ./usr/for-recipe/file
+    ");
+    // The plain package's frames are the same before the scripts ran.
+    let (before, _) = made(false, true);
+    let same = before.keys.iter().zip(&after.keys).take_while(|(key, other)| key == other).count();
+    let size: u64 = after.table.frames[..same].iter().map(|frame| frame.tar_size).sum();
+    assert!(same < after.keys.len() && size > 60_000, "{same} frames, {size} bytes");
+    // A recipe's file moves no directory of a layer, though it was empty before.
+    let (without, _) = made(true, false);
+    let same = without.keys.iter().zip(&after.keys).take_while(|(key, other)| key == other).count();
+    let size: u64 = after.table.frames[..same].iter().map(|frame| frame.tar_size).sum();
+    assert!(size > 120_000, "{same} frames, {size} bytes");
+}
