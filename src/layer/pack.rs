@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use super::{INDEX, LayerHead, LayerIndex, PACK};
 use crate::digest::Sha256;
@@ -15,6 +18,8 @@ use crate::tree::{Content, Contents, Node, Tree};
 const BUFFER: usize = 256 << 10;
 /// Bytes that are copied at a time: so few that they stay in the processor's cache.
 const CHUNK: usize = 256 << 10;
+/// From so many bytes on the kernel copies a file by itself, which saves one of two copies.
+const SENT: u64 = 128 << 10;
 /// Most layers below another.
 pub(super) const MAX_BELOW: usize = 64;
 
@@ -277,27 +282,6 @@ impl<W: Write> PackWriter<W> {
         Ok(())
     }
 
-    /// As [`add_hashed`](Self::add_hashed), with the bytes of `file`, wherever that is read next.
-    ///
-    /// # Errors
-    /// When the file cannot be read or the pack cannot be written.
-    pub fn add_file(&mut self, content: Content, file: &File) -> io::Result<()> {
-        if !self.below.contains(&content.sha256) && !self.packed.contains_key(&content) {
-            self.chunk.resize(CHUNK, 0);
-            let mut done = 0;
-            while done < content.size {
-                let left = usize::try_from(content.size - done).unwrap_or(CHUNK);
-                let chunk = &mut self.chunk[..left.min(CHUNK)];
-                file.read_exact_at(chunk, done)?;
-                self.pack.write_all(chunk)?;
-                done += chunk.len() as u64;
-            }
-            self.packed.insert(content, self.length);
-            self.length += content.size;
-        }
-        Ok(())
-    }
-
     /// Flushes the pack, so that others can read what it has, and gives the place of each content.
     ///
     /// # Errors
@@ -314,6 +298,51 @@ impl<W: Write> PackWriter<W> {
     pub fn finish(mut self) -> io::Result<BTreeMap<Content, u64>> {
         self.pack.flush()?;
         Ok(self.packed)
+    }
+}
+
+impl PackWriter<File> {
+    /// As [`add_hashed`](Self::add_hashed), with the bytes of `file`, wherever that is read next.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the pack cannot be written.
+    pub fn add_file(&mut self, content: Content, file: &File) -> io::Result<()> {
+        if !self.below.contains(&content.sha256) && !self.packed.contains_key(&content) {
+            let sent = if content.size >= SENT { self.send(content.size, file)? } else { 0 };
+            self.copy(sent..content.size, file)?;
+            self.packed.insert(content, self.length);
+            self.length += content.size;
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel copy `size` bytes of `file`; gives how many it did before it found that it cannot.
+    fn send(&mut self, size: u64, file: &File) -> io::Result<u64> {
+        self.pack.flush()?;
+        let mut done = 0;
+        while done < size {
+            let left = usize::try_from(size - done).unwrap_or(usize::MAX);
+            match rustix::fs::sendfile(self.pack.get_ref(), file, Some(&mut done), left) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::INVAL | Errno::NOSYS) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn copy(&mut self, range: Range<u64>, file: &File) -> io::Result<()> {
+        self.chunk.resize(CHUNK, 0);
+        let mut done = range.start;
+        while done < range.end {
+            let left = usize::try_from(range.end - done).unwrap_or(CHUNK);
+            let chunk = &mut self.chunk[..left.min(CHUNK)];
+            file.read_exact_at(chunk, done)?;
+            self.pack.write_all(chunk)?;
+            done += chunk.len() as u64;
+        }
+        Ok(())
     }
 }
 
@@ -367,5 +396,30 @@ mod tests {
         assert!(matches!(Layer::open(&store, key), Err(LayerError::Damaged { .. })));
         assert_eq!(store.take_damaged().len(), 1);
         assert!(matches!(Layer::open(&store, Sha256::of("no")), Err(LayerError::Missing(_))));
+    }
+
+    #[test]
+    fn a_large_file_is_copied_by_the_kernel_or_else_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..SENT as u32).flat_map(u32::to_le_bytes).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let content = Content::of(&bytes);
+        // The kernel does not send to a file that is appended to.
+        for append in [false, true] {
+            let path = directory.path().join(append.to_string());
+            let pack = File::options().write(!append).append(append).create(true).open(&path).unwrap();
+            let mut writer = PackWriter::new(pack, Arc::default());
+            writer.add(b"before").unwrap();
+            writer.add_file(content, &file).unwrap();
+            writer.add_file(content, &file).unwrap();
+            writer.add(b"behind").unwrap();
+            let places = writer.finish().unwrap();
+            assert_eq!(places[&content], 6);
+            assert_eq!(fs::read(&path).unwrap(), [b"before", bytes.as_slice(), b"behind"].concat());
+        }
+        let mut writer = PackWriter::new(tempfile::tempfile().unwrap(), Arc::default());
+        let longer = Content { size: content.size + 1, ..content };
+        assert_eq!(writer.add_file(longer, &file).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -318,15 +318,9 @@ fn supervise(plan: &Plan<'_>) -> Result<(), Failure> {
     let started = process::lift(read.as_raw_fd(), OUTPUT + 1).map_err(descriptors)?;
     let start = process::lift(write.as_raw_fd(), OUTPUT + 1).map_err(descriptors)?;
     drop((read, write));
-    // SAFETY: the child makes system calls on prepared memory, then becomes the program or exits.
-    let program = match unsafe { process::fork(0) } {
-        Ok(Some(program)) => program,
-        Ok(None) => {
-            let (step, errno) = start_program(plan).err().unwrap_or((Step::Execute, Errno::IO));
-            fail(step, errno);
-        }
-        Err(_) => return Err((Step::Fork, raw(process::errno()))),
-    };
+    // SAFETY: the child makes system calls on prepared memory, then becomes the program or exits; this process has one thread.
+    let program = unsafe { process::fork_sharing(become_program, plan) };
+    let program = program.map_err(|error| (Step::Fork, raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
     let program_pid = program.pid().as_raw_pid();
     std::mem::forget(program);
     // Only the program's own copies may keep the output open.
@@ -350,6 +344,11 @@ fn supervise(plan: &Plan<'_>) -> Result<(), Failure> {
             return Ok(());
         }
     }
+}
+
+fn become_program(plan: &Plan<'_>) -> ! {
+    let (step, errno) = start_program(plan).err().unwrap_or((Step::Execute, Errno::IO));
+    fail(step, errno)
 }
 
 fn start_program(plan: &Plan<'_>) -> Result<(), Failure> {
