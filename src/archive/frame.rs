@@ -133,12 +133,17 @@ pub(super) fn load_into(store: &Store, key: Sha256, compressed: Vec<u8>) -> Opti
         }
         Err(Unusable::Missing) => None,
         Err(Unusable::Damaged(reason)) => {
-            store.found_damaged(Damage::new(Object::Frame, key, reason));
-            // Where that fails, the next reader sees the same.
-            let _ = fs::remove_file(&path);
+            drop_damaged(store, &path, Damage::new(Object::Frame, key, reason));
             None
         }
     }
+}
+
+/// Notes `damage` and removes its file, which may never be written again.
+pub(super) fn drop_damaged(store: &Store, path: &Path, damage: Damage) {
+    store.found_damaged(damage);
+    // Where that fails, the next reader sees the same.
+    let _ = fs::remove_file(path);
 }
 
 /// The frame in the file at `path`, every byte of it checked.

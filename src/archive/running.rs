@@ -10,7 +10,7 @@ use std::path::Path;
 use sha2::Digest as _;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 
-use super::frame::keep_sealed;
+use super::frame::{drop_damaged, keep_sealed};
 use crate::digest::Sha256;
 use crate::store::{Damage, Kind, Object, Store, StoreError, Unusable, touch};
 
@@ -49,9 +49,7 @@ impl RunningHash {
             }
             Err(Unusable::Missing) => None,
             Err(Unusable::Damaged(reason)) => {
-                store.found_damaged(Damage::new(Object::HashState, chain, reason));
-                // Where that fails, the next reader sees the same.
-                let _ = std::fs::remove_file(&path);
+                drop_damaged(store, &path, Damage::new(Object::HashState, chain, reason));
                 None
             }
         }

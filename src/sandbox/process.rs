@@ -100,10 +100,8 @@ pub(super) unsafe fn fork_sharing<T>(child: fn(&T) -> !, argument: &T) -> io::Re
         let end = CHILD_STACK.0.get().cast::<u8>().add(STACK);
         libc::clone(enter::<T>, end.cast(), flags, (&raw mut call).cast())
     };
-    match Pid::from_raw(result) {
-        Some(pid) if result > 0 => Ok(Process { pid, status: None }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let pid = if result > 0 { Pid::from_raw(result) } else { None };
+    pid.map(|pid| Process { pid, status: None }).ok_or_else(io::Error::last_os_error)
 }
 
 /// Ends the calling process without running anything of the program's.

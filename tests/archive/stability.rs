@@ -311,6 +311,13 @@ fn images_on_one_layer_have_its_frames_in_common() {
 }
 
 /// Which layer a directory stands with must not put it behind what it holds.
+/// What a tar has below /usr, in its order.
+fn below_usr(tar: &[u8]) -> String {
+    let mut archive = tar::Archive::new(tar);
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    names.filter(|name| name.starts_with("./usr/")).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn directories_stand_before_what_they_hold() {
     let mut sample = Sample::new();
@@ -330,10 +337,7 @@ fn directories_stand_before_what_they_hold() {
     let (_keep, store) = store();
     let (_, bytes) = sample.write(&store, &SMALL, 2).unwrap();
     let tar = zstd::decode_all(bytes.as_slice()).unwrap();
-    let mut archive = tar::Archive::new(tar.as_slice());
-    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
-    let names: Vec<_> = names.filter(|name| name.starts_with("./usr/")).collect();
-    insta::assert_snapshot!(names.join("\n"), @r"
+    insta::assert_snapshot!(below_usr(&tar), @r"
     ./usr/
     ./usr/a/
     ./usr/a/b/
@@ -381,10 +385,7 @@ fn what_scripts_change_most_often_stands_late_in_its_layer() {
         (summary, zstd::decode_all(bytes.as_slice()).unwrap())
     };
     let (after, tar) = made(true, true);
-    let mut archive = tar::Archive::new(tar.as_slice());
-    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
-    let names: Vec<_> = names.filter(|name| name.starts_with("./usr/")).collect();
-    insta::assert_snapshot!(names.join("\n"), @r"
+    insta::assert_snapshot!(below_usr(&tar), @r"
     ./usr/
     ./usr/bin/
     ./usr/bin/plain
