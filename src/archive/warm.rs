@@ -46,7 +46,8 @@ pub fn warm(
         for _ in 0..threads.saturating_sub(1).clamp(1, count.max(1)) {
             scope.spawn(move || {
                 give_way();
-                work.run(queue, |index| {
+                // In order: whoever stops this early has all up to there.
+                work.run(queue, false, |index| {
                     let wanted =
                         work.hashed.contains(&index) || !store.contains(Kind::Frame, work.keys[index]);
                     wanted.then(|| work.make(index)).transpose()

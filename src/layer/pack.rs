@@ -41,6 +41,8 @@ struct Pack {
     key: Sha256,
     offsets: BTreeMap<Sha256, u64>,
     files: LayerFiles,
+    /// This run has written it, and nobody has changed it since.
+    own: bool,
 }
 
 /// The files of a layer, open.
@@ -102,37 +104,39 @@ impl Layer {
 
     fn try_open(store: &Store, key: Sha256) -> Result<Self, LayerError> {
         let (index, files) = open_one(store, key)?;
-        let layer = Self::over_parents(store, key, index, files)?;
+        let own = store.has_written_layer(key, &files.pack);
+        let layer = Self::over_parents(store, key, index, (files, own))?;
         for pack in &layer.packs {
             touch(&store.path(Kind::Layer, pack.key));
         }
         Ok(layer)
     }
 
-    /// What the layer `key` will be if nothing changes any more: its index so far and its pack. Those below have to be in the
-    /// store.
+    /// What the layer `key` will be if nothing changes any more: its index so far and its pack, which this run is writing.
+    /// Those below have to be in the store.
     ///
     /// # Errors
     /// See [`LayerError`].
     pub fn foreseen(store: &Store, key: Sha256, files: LayerFiles) -> Result<Self, LayerError> {
         let index = LayerIndex::read(&files.index).map_err(|error| unusable(key, error))?;
-        Self::over_parents(store, key, index, files)
+        Self::over_parents(store, key, index, (files, true))
     }
 
     fn over_parents(
         store: &Store,
         key: Sha256,
         index: LayerIndex,
-        files: LayerFiles,
+        (files, own): (LayerFiles, bool),
     ) -> Result<Self, LayerError> {
         let LayerIndex { head, tree } = index;
         let mut parent = head.parent;
-        let mut packs = vec![Pack { key, offsets: head.offsets, files }];
+        let mut packs = vec![Pack { key, offsets: head.offsets, files, own }];
         while let Some(below) = parent {
             let files = open_files(store, below)?;
             let head = LayerHead::read(&files.index).map_err(|error| unusable(below, error))?;
             parent = head.parent;
-            packs.push(Pack { key: below, offsets: head.offsets, files });
+            let own = store.has_written_layer(below, &files.pack);
+            packs.push(Pack { key: below, offsets: head.offsets, files, own });
             if packs.len() > MAX_BELOW {
                 let reason = format!("more than {MAX_BELOW} layers below");
                 return Err(LayerError::Damaged { key, reason });
@@ -227,6 +231,9 @@ impl Contents for Layer {
                 return Err(self.damaged(pack.key, "its pack is cut off".into()));
             }
             read => read?,
+        }
+        if pack.own {
+            return Ok(());
         }
         let found = Sha256::of(buffer);
         if found != content.sha256 {

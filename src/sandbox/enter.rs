@@ -8,6 +8,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
@@ -21,6 +22,7 @@ use super::advice::USER_NAMESPACE;
 use super::mount::{self, DEVICES, MountError, Step as _};
 use super::process::exit_now;
 use super::scratch;
+use super::starter::Starter;
 use super::worker::message;
 
 /// The first descriptor that the worker inherits.
@@ -47,6 +49,7 @@ pub enum EnterError {
 pub struct Inside {
     descriptors: Vec<OwnedFd>,
     pub(super) scratch: Option<OwnedFd>,
+    pub(super) starter: Arc<Starter>,
     /// Held as long as this process lives: while it does, nobody may remove the scratch directory.
     _lock: Option<OwnedFd>,
 }
@@ -132,7 +135,13 @@ fn enter_with(control: &OwnedFd) -> Result<Inside, EnterError> {
     leave_host()?;
     match scratch {
         Some(scratch) if duty == message::CLEAN => clean(control, &scratch),
-        scratch => Ok(Inside { descriptors, scratch, _lock: lock }),
+        scratch => {
+            // SAFETY: this process has one thread.
+            let starter = unsafe { Starter::fork() };
+            let starter =
+                starter.map_err(|source| MountError { step: "start a process for jobs", source })?;
+            Ok(Inside { descriptors, scratch, starter: Arc::new(starter), _lock: lock })
+        }
     }
 }
 

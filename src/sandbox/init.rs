@@ -1,7 +1,7 @@
 //! A job's pid 1: what runs between the fork and the job's program, and while that runs.
 //!
-//! All of it happens in a copy of a process that had other threads, so nothing here allocates or takes a lock; what
-//! it needs was prepared before. It confines itself first, so that the program begins confined.
+//! Nothing here allocates or takes a lock; what it needs was prepared before. It confines itself first, so that the program
+//! begins confined.
 
 #![allow(unsafe_code, reason = "lives between fork and exec")]
 
@@ -14,14 +14,14 @@ use rustix::mount::{MountAttrFlags, MountFlags, mount_bind, mount_remount};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit, umask,
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use seccompiler::BpfProgram;
 
 use super::mount::{self, DEVICES};
-use super::process::{self, Process, Program, exit_now};
+use super::process::{self, Program, exit_now};
 use super::{capabilities, enter, relay, root};
 
 /// What init and the supervisor say to each other: one byte, then what belongs to it.
@@ -112,13 +112,13 @@ const HIDDEN: [&CStr; 6] = [
 
 type Failure = (Step, Errno);
 
-/// Starts a job's init, the first process of new pid, mount and ipc namespaces.
+/// Starts a job's init, the first process of new pid, mount and ipc namespaces, as a child of the worker.
 ///
 /// The network and the host name are the worker's own; nothing of one job stays in them for the next.
-pub(super) fn start(plan: &Plan<'_>) -> std::io::Result<Process> {
+pub(super) fn start(plan: &Plan<'_>) -> std::io::Result<Pid> {
     let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
     // SAFETY: the child runs `run`, made of system calls on memory prepared above, which does not return.
-    match unsafe { process::fork(flags) }? {
+    match unsafe { process::fork_for_parent(flags) }? {
         Some(init) => Ok(init),
         None => run(plan),
     }

@@ -63,6 +63,7 @@ mod relay;
 mod root;
 mod run;
 mod scratch;
+mod starter;
 mod worker;
 
 pub use enter::{EnterError, Inside, enter};

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::ptr;
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use serde::{Deserialize, Serialize};
 
 /// A child of this process; killed and waited for when dropped.
 pub(super) struct Process {
@@ -17,6 +18,11 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// A child that another process made, with `CLONE_PARENT`.
+    pub fn adopt(pid: Pid) -> Self {
+        Self { pid, status: None }
+    }
+
     pub fn pid(&self) -> Pid {
         self.pid
     }
@@ -64,8 +70,22 @@ pub(super) unsafe fn fork(flags: libc::c_int) -> io::Result<Option<Process>> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
-        pid => Ok(Pid::from_raw(pid as libc::pid_t).map(|pid| Process { pid, status: None })),
+        pid => Ok(Pid::from_raw(pid as libc::pid_t).map(Process::adopt)),
     }
+}
+
+/// As [`fork`], for a child of this process's parent, which may [adopt](Process::adopt) it; nothing in the child.
+///
+/// # Safety
+/// As of [`fork`].
+pub(super) unsafe fn fork_for_parent(flags: libc::c_int) -> io::Result<Option<Pid>> {
+    // SAFETY: the caller's; the parent gets it, so it is not waited for here.
+    let child = unsafe { fork(flags | libc::CLONE_PARENT) }?;
+    Ok(child.map(|child| {
+        let pid = child.pid;
+        std::mem::forget(child);
+        pid
+    }))
 }
 
 /// Bytes of stack for a child that shares memory.
@@ -101,7 +121,7 @@ pub(super) unsafe fn fork_sharing<T>(child: fn(&T) -> !, argument: &T) -> io::Re
         libc::clone(enter::<T>, end.cast(), flags, (&raw mut call).cast())
     };
     let pid = if result > 0 { Pid::from_raw(result) } else { None };
-    pid.map(|pid| Process { pid, status: None }).ok_or_else(io::Error::last_os_error)
+    pid.map(Process::adopt).ok_or_else(io::Error::last_os_error)
 }
 
 /// Ends the calling process without running anything of the program's.
@@ -160,6 +180,45 @@ pub(super) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
+/// A program with its arguments and environment.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Invocation {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Invocation {
+    /// `name` is what the program sees as its own, before `arguments`; the environment is exactly `environment`.
+    ///
+    /// # Errors
+    /// A NUL byte in any of them.
+    pub fn new<'a>(
+        path: &Path,
+        name: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> io::Result<Self> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let mut all = vec![CString::new(name)?];
+        for argument in arguments {
+            all.push(CString::new(argument)?);
+        }
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| CString::new(format!("{name}={value}")))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { path, arguments: all, environment })
+    }
+
+    /// The same for `execve` in a child.
+    pub fn prepare(self) -> Program {
+        let Self { path, arguments, environment } = self;
+        Program { path, arguments: Strings::new(arguments), environment: Strings::new(environment) }
+    }
+}
+
 /// A program with its arguments and environment, ready for `execve` in a child.
 pub(super) struct Program {
     path: CString,
@@ -182,29 +241,6 @@ impl Strings {
 }
 
 impl Program {
-    /// `name` is what the program sees as its own, before `arguments`; the environment is exactly `environment`.
-    ///
-    /// # Errors
-    /// A NUL byte in any of them.
-    pub fn new<'a>(
-        path: &Path,
-        name: &str,
-        arguments: impl IntoIterator<Item = &'a str>,
-        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> io::Result<Self> {
-        use std::os::unix::ffi::OsStrExt as _;
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let mut all = vec![CString::new(name)?];
-        for argument in arguments {
-            all.push(CString::new(argument)?);
-        }
-        let environment = environment
-            .into_iter()
-            .map(|(name, value)| CString::new(format!("{name}={value}")))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { path, arguments: Strings::new(all), environment: Strings::new(environment) })
-    }
-
     /// Becomes the program; returns only when that fails, with the reason. Takes no lock.
     pub fn execute(&self) -> i32 {
         // SAFETY: path and both lists are NUL-terminated strings, the lists end with a null pointer, and all of it

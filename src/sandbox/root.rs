@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use rustix::mount::{MountAttrFlags, UnmountFlags};
 
 use super::Inside;
 use super::mount::{self, MountError, Step as _};
+use super::starter::Starter;
 
 /// What holds the root's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,7 @@ pub enum Medium {
 pub struct RootDir {
     descriptor: OwnedFd,
     keep_free: u64,
+    starter: Arc<Starter>,
 }
 
 /// Where it is mounted in the worker's file system.
@@ -71,7 +74,7 @@ impl Inside {
         attach(tree.as_fd(), PLACE)?;
         let descriptor = mount::directory(PLACE).step("open the root")?;
         probe_modes(descriptor.as_fd())?;
-        Ok(RootDir { descriptor, keep_free })
+        Ok(RootDir { descriptor, keep_free, starter: Arc::clone(&self.starter) })
     }
 
     /// A new directory in the scratch directory, since that itself belongs to a user who does not exist here.
@@ -124,6 +127,11 @@ impl RootDir {
     /// How many bytes have to stay free.
     pub(super) fn keep_free(&self) -> u64 {
         self.keep_free
+    }
+
+    /// What starts its jobs.
+    pub(super) fn starter(&self) -> &Starter {
+        &self.starter
     }
 
     /// Whether fewer bytes are free than have to stay so. A tmpfs has its own limit.

@@ -1,6 +1,5 @@
 //! Running one job: starting it, watching it, ending everything that it started.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -12,13 +11,13 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Resource;
 
-use super::init::{self, Plan, Step, message};
+use super::init::{Step, message};
 use super::job::{Job, JobError, LeftProcess, Outcome, Status};
 use super::output::Lines;
-use super::process::{Process, Program};
-use super::{IDS, RootDir, advice, filter};
+use super::process::Process;
+use super::starter::{Order, Starter};
+use super::{IDS, RootDir, advice};
 
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -47,7 +46,7 @@ impl RootDir {
     }
 
     fn run_alone(&self, job: &Job<'_>, on_line: &mut dyn FnMut(&str)) -> Result<Outcome, JobError> {
-        let mut running = Running::start(job)?;
+        let mut running = Running::start(self.starter(), job)?;
         let mut lines = Lines::new();
         let end = running.watch(self, job, &mut lines, on_line);
         // The last process of the namespace is gone when this returns, so the pipe has an end.
@@ -101,49 +100,20 @@ struct Running {
 }
 
 impl Running {
-    fn start(job: &Job<'_>) -> Result<Self, JobError> {
-        Self::try_start(job).map_err(|failure| setup_error(job, failure))
+    fn start(starter: &Starter, job: &Job<'_>) -> Result<Self, JobError> {
+        Self::try_start(starter, job).map_err(|failure| setup_error(job, failure))
     }
 
-    fn try_start(job: &Job<'_>) -> Result<Self, Failure> {
-        let prepare = |source: io::Error| ("prepare", source);
-        let program = Program::new(
-            Path::new(job.program),
-            job.program,
-            job.args.iter().copied(),
-            job.env.iter().copied(),
-        )
-        .map_err(prepare)?;
-        let directory = CString::new(job.cwd).map_err(|error| prepare(error.into()))?;
-        let filters = filter::programs().map_err(|error| prepare(io::Error::other(error)))?;
-        let limits = [
-            // Not the address space: programs reserve much more than they use.
-            (Resource::Data, job.memory),
-            (Resource::Fsize, job.max_file),
-            // 1 also keeps the kernel from handing a core to the host's collector, which 0 does not.
-            (Resource::Core, 1),
-            (Resource::Nofile, 1024),
-            (Resource::Memlock, 64 << 10),
-            (Resource::Msgqueue, 800 << 10),
-            (Resource::Stack, 8 << 20),
-        ];
+    fn try_start(starter: &Starter, job: &Job<'_>) -> Result<Self, Failure> {
+        let order = Order::new(job).map_err(|source| ("prepare", source))?;
         let (control, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(failed("make a socket"))?;
         let (output, written) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe"))?;
         let flags = rustix::fs::fcntl_getfl(&output).map_err(failed("make a pipe"))?;
         rustix::fs::fcntl_setfl(&output, flags | OFlags::NONBLOCK).map_err(failed("make a pipe"))?;
-        let plan = Plan {
-            control: theirs.as_fd(),
-            output: written.as_fd(),
-            program: &program,
-            directory: &directory,
-            filters: &filters,
-            limits: &limits,
-            max_processes: job.max_processes,
-            covered: job.calls.as_ref().map(|calls| calls.covered),
-        };
-        let init = init::start(&plan).map_err(|source| ("make a pid namespace", source))?;
+        let init = starter.start(&order, theirs.as_fd(), written.as_fd());
+        let init = init.map_err(|source| ("make a pid namespace", source))?;
         drop(theirs);
         drop(written);
         match receive(control.as_fd()) {
@@ -245,7 +215,7 @@ impl Running {
     fn uses_more_than(&self, limit: u64) -> bool {
         let sum = |fields: &[&str], file: &str| -> u64 {
             let of = |pid| Some(kibibytes(&self.look(&format!("{pid}/{file}"), 4096)?, fields));
-            // Init is a copy of the worker, and its memory the worker's.
+            // Init is a copy of the worker as it began, and its memory the worker's.
             self.pids().filter(|pid| *pid != 1).filter_map(of).sum::<u64>() << 10
         };
         sum(&["RssAnon:", "RssShmem:"], "status") > limit

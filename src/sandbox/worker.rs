@@ -12,7 +12,7 @@ use rustix::fs::MemfdFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::WaitStatus;
 
-use super::process::{self, Process, Program};
+use super::process::{self, Invocation, Process};
 use super::{Cleaner, IDS, IdRange, Scratch, advice};
 
 /// What the two halves say to each other: one byte, then what belongs to it.
@@ -237,7 +237,7 @@ fn start_process(
     scratch: Option<PathBuf>,
 ) -> io::Result<Process> {
     // Scripts can read the command line of their init, which is a copy of the worker: no path of the host in it.
-    let program = Program::new(exe, "build-images", args.iter().copied(), [])?;
+    let program = Invocation::new(exe, "build-images", args.iter().copied(), [])?.prepare();
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let scratch = match scratch {
         Some(path) => {

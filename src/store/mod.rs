@@ -9,12 +9,16 @@ mod running;
 mod sealed;
 mod temporary;
 mod turns;
+mod written;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::digest::Sha256;
 
 pub use damage::{Damage, Object};
 pub(crate) use running::touch;
@@ -70,6 +74,7 @@ pub struct Store {
     root: PathBuf,
     damaged: Arc<Mutex<Vec<Damage>>>,
     turns: Arc<Turns>,
+    written: Arc<Mutex<BTreeMap<Sha256, written::Stamp>>>,
 }
 
 /// Something went wrong with a file of the store.
@@ -119,7 +124,7 @@ impl Store {
             let directory = root.join(name);
             fs::create_dir_all(&directory).context("make the directory", &directory)?;
         }
-        Ok(Self { root, damaged: Arc::default(), turns: Arc::default() })
+        Ok(Self { root, damaged: Arc::default(), turns: Arc::default(), written: Arc::default() })
     }
 
     /// The store's directory.

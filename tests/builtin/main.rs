@@ -8,6 +8,7 @@
     reason = "a test that cannot be set up has to fail, and what was declined is worth a look"
 )]
 
+mod adduser;
 mod certificates;
 mod diversions;
 mod maintscript;

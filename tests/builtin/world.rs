@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -228,6 +229,11 @@ impl World {
         fs::read_to_string(self.ours.root().join(path.trim_start_matches('/'))).ok()
     }
 
+    /// The bytes of a file in the root where ours ran.
+    pub fn read_bytes(&self, path: &str) -> Vec<u8> {
+        fs::read(self.ours.root().join(path.trim_start_matches('/'))).unwrap()
+    }
+
     /// Whether there is a file in the root where ours ran.
     pub fn has(&self, path: &str) -> bool {
         self.ours.root().join(path.trim_start_matches('/')).is_file()
@@ -245,7 +251,14 @@ impl World {
     /// Makes a call of ours alone; nothing when it was declined.
     pub fn alone(&self, program: &str, arguments: &[&str]) -> Option<Seen> {
         let root = fs::File::open(self.ours.root()).unwrap();
-        let (status, stdout, stderr) = door::call(root.into(), program, arguments, &self.environment)?;
+        let mut start = |program: &str, words: &[&str], further: &[(&str, &str)], socket: OwnedFd| {
+            let mut command = Command::new("chroot");
+            command.arg(self.ours.root()).arg(program).args(words).env_clear().envs(&self.environment);
+            command.envs(further.iter().copied()).stdin(socket.try_clone()?).stdout(socket);
+            command.stderr(Stdio::piped()).spawn()
+        };
+        let (status, stdout, stderr) =
+            door::call(root.into(), program, arguments, &self.environment, &mut start)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Some((status, text(stdout), text(stderr)))
     }

@@ -136,6 +136,7 @@ pub fn build_all(
         store,
         guards,
         pending: Vec::new(),
+        packs: Vec::new(),
         foreseen: Vec::new(),
         done: 0,
     };
@@ -245,6 +246,8 @@ struct Making<'a> {
     guards: Vec<Guard>,
     /// Where the layers are written; the first's is the last.
     pending: Vec<TemporaryDirectory>,
+    /// The pack of each, the first's first.
+    packs: Vec<File>,
     /// What is foreseen of each, the first's first.
     foreseen: Vec<Option<Foreseen>>,
     /// How many are in the store.
@@ -277,7 +280,9 @@ impl Making<'_> {
                 let file = options.read(true).write(true).create_new(true).open(pending.path().join(name));
                 files.push(file.map_err(cannot("make a file of the layer"))?);
             }
-            let pack = files[files.len() - 2].try_clone().map_err(cannot("open the pack"))?;
+            let pack = || files[files.len() - 2].try_clone().map_err(cannot("open the pack"));
+            self.packs.push(pack()?);
+            let pack = pack()?;
             let index = memory_file()?;
             files.push(index.try_clone().map_err(cannot("make a file in memory"))?);
             let (store, files) = (self.store.clone(), LayerFiles { index, pack });
@@ -318,7 +323,9 @@ impl Making<'_> {
             let reason = format!("it says that layer {number} is complete, which is not its turn");
             return Err(Failure::Worker { reason }.into());
         };
-        self.store.commit_directory(pending, Kind::Layer, self.stages[number].job.key())?;
+        let key = self.stages[number].job.key();
+        self.store.commit_directory(pending, Kind::Layer, key)?;
+        self.store.wrote_layer(key, &self.packs[number]);
         self.done += 1;
         self.guards.pop();
         Ok(())

@@ -12,6 +12,7 @@
 //! Calls come from maintainer scripts, so nothing in them is trusted: paths are resolved by the kernel inside the
 //! root, where the script itself could write as well; sizes are bounded.
 
+mod adduser;
 mod answer;
 mod certificates;
 mod debconf;
@@ -39,6 +40,8 @@ pub(super) type Builtin = fn(&Call, &Root, &mut dyn Peer) -> Answer;
 
 /// The builtins that are found by name on `PATH`.
 pub(super) const BY_NAME: &[(&str, Builtin)] = &[
+    ("addgroup", adduser::adduser),
+    ("adduser", adduser::adduser),
     ("deb-systemd-helper", units::deb_systemd_helper),
     ("dpkg", dpkg::dpkg),
     ("dpkg-divert", diversions::dpkg_divert),
