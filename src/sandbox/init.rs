@@ -22,7 +22,7 @@ use seccompiler::BpfProgram;
 
 use super::mount::{self, DEVICES};
 use super::process::{self, Program, exit_now};
-use super::{capabilities, enter, relay, root};
+use super::{capabilities, enter, processor, relay, root};
 
 /// What init and the supervisor say to each other: one byte, then what belongs to it.
 pub(super) mod message {
@@ -162,6 +162,7 @@ fn confine(plan: &Plan<'_>) -> Result<(), Failure> {
     process::reset_signals();
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Begin))?;
     umask(Mode::from_raw_mode(0o022));
+    processor::stay_here();
 
     let root = mount::directory(root::PLACE).map_err(at(Step::Root))?;
     mount_proc(root.as_fd()).map_err(at(Step::Proc))?;

@@ -59,6 +59,7 @@ mod job;
 mod mount;
 mod output;
 mod process;
+mod processor;
 mod relay;
 mod root;
 mod run;
