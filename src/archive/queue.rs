@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::write::ArchiveError;
 
 /// Bytes of tar that may be in memory at once, unless a single frame is larger.
-const MAX_IN_FLIGHT: u64 = 64 << 20;
+const MAX_IN_FLIGHT: u64 = 96 << 20;
 /// A frame of so many bytes of tar is begun before its turn: all behind it would wait for the one thread that makes it.
 const LARGE: u64 = 8 << 20;
 
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(order(&sizes, false), [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(order(&sizes, true), [3, 5, 0, 1, 2, 4, 6]);
         // It fits once the first two are gone.
-        assert_eq!(order(&[20, 20, 4, 30, 1], true), [1, 0, 3, 2, 4]);
+        assert_eq!(order(&[40, 40, 4, 30, 1], true), [1, 0, 3, 2, 4]);
         // Larger than there is ever room for: in its turn.
         assert_eq!(order(&[2, 100, 2, 9], true), [0, 1, 3, 2]);
         assert_eq!(order(&[], true), [] as [usize; 0]);

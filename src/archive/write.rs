@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -151,34 +152,36 @@ fn write_with<W: Write>(
     // The tar's hash may need frames that are written already.
     let (there, first) = (frames.len(), frames.len().min(work.hashed.start));
     let queue = Queue::from(first);
-    let mut writer = Writer { out, hash, frames, compressed: 0 };
-    let written: Result<(), ArchiveError> = std::thread::scope(|scope| {
+    let mut writer = Writer { out, frames, compressed: 0 };
+    let hashed: Result<RunningHash, ArchiveError> = std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, total.max(1)) {
             scope.spawn(|| work.run(&queue, true, |index| work.make(index)));
         }
         // Whatever ends this, the workers must not wait for it.
         let _stop = Stop(&queue);
-        for (index, chain) in chain.iter().enumerate().skip(first) {
+        // Two threads take what is made: to hash the tar takes as long as all else that is done in order.
+        let (bytes, received) = channel();
+        let hashing = scope.spawn(|| work.hash(hash, &chain, received, store, &queue));
+        for index in first..total {
             let done = queue.take(index)?;
             if index >= there {
                 writer.frame(&done)?;
             }
-            if let Some(bytes) = &done.bytes {
-                writer.hash.update(bytes);
+            match done.bytes.map(|done| bytes.send((index, done))) {
+                Some(Ok(())) => {}
+                // It has met an error.
+                Some(Err(_)) => break,
+                None => queue.written(work.size(index)),
             }
-            done.bytes.map(|bytes| work.buffers.put(bytes));
-            if work.keeps_state(index) {
-                writer.hash.keep(store, *chain)?;
-            }
-            queue.written(work.size(index));
             let (subject, item) = (subject.to_owned(), String::new());
             reporter.report(Event::Progress { subject, done: index as u64 + 1, item });
         }
-        Ok(())
+        drop(bytes);
+        let early = || io::Error::other("the thread that hashes the tar ended early");
+        hashing.join().unwrap_or_else(|_| Err(ArchiveError::Write(early())))
     });
     drop(over);
-    written?;
-    writer.finish(parameters, work.keys)
+    writer.finish(hashed?, parameters, work.keys)
 }
 
 /// The members of `source` in their order, and which of them make a frame.
@@ -311,6 +314,26 @@ impl<'a> Work<'a> {
         std::mem::forget(stop);
     }
 
+    /// Goes on with the tar's `hash` over the bytes of frames, which come in order, and keeps its states in `store` under `chain`.
+    fn hash(
+        &self,
+        mut hash: RunningHash,
+        chain: &[Sha256],
+        received: Receiver<(usize, Vec<u8>)>,
+        store: &Store,
+        queue: &Queue<Done>,
+    ) -> Result<RunningHash, ArchiveError> {
+        for (index, bytes) in received {
+            hash.update(&bytes);
+            self.buffers.put(bytes);
+            if self.keeps_state(index) {
+                hash.keep(store, chain[index])?;
+            }
+            queue.written(self.size(index));
+        }
+        Ok(hash)
+    }
+
     /// Makes a frame or takes it from the store.
     pub fn make(&self, index: usize) -> Result<Done, ArchiveError> {
         let needs_bytes = self.hashed.contains(&index);
@@ -346,7 +369,6 @@ impl<'a> Work<'a> {
 
 struct Writer<W: Write> {
     out: HashingWriter<W>,
-    hash: RunningHash,
     frames: Vec<FrameInfo>,
     compressed: usize,
 }
@@ -359,12 +381,17 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    fn finish(mut self, parameters: &Parameters, keys: Vec<Sha256>) -> Result<Summary, ArchiveError> {
+    fn finish(
+        mut self,
+        mut hash: RunningHash,
+        parameters: &Parameters,
+        keys: Vec<Sha256>,
+    ) -> Result<Summary, ArchiveError> {
         let end = frame::compress(&END, parameters).map_err(ArchiveError::Compress)?;
         self.frame(&Done { frame: end, bytes: None, is_new: false })?;
-        self.hash.update(&END);
+        hash.update(&END);
         let tar_size = self.frames.iter().map(|frame| frame.tar_size).sum();
-        let tar_sha256 = self.hash.finish();
+        let tar_sha256 = hash.finish();
         let table = FrameTable { format: FORMAT, tar_sha256, tar_size, frames: self.frames };
         let encoded = table.encode().map_err(|error| ArchiveError::Write(error.into()))?;
         self.out.write_all(&encoded).map_err(ArchiveError::Write)?;
