@@ -49,9 +49,9 @@ impl<T> Queue<T> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next frame to make, once there is room for it; nothing when all are handed out. With `early`, a large one before its
-    /// turn when there is room for all up to it.
-    pub fn next(&self, count: usize, early: bool, size: impl Fn(usize) -> u64) -> Option<usize> {
+    /// The next frame to make, once there is room for it; nothing when all are handed out. A large one comes before its turn
+    /// when there is room for all up to it.
+    pub fn next(&self, count: usize, size: impl Fn(usize) -> u64) -> Option<usize> {
         let mut state = self.lock();
         loop {
             while state.begun.contains(&state.next) {
@@ -62,7 +62,7 @@ impl<T> Queue<T> {
             if state.stopped || state.closed || state.next >= count {
                 return None;
             }
-            if let Some(large) = early.then(|| state.large(count, &size)).flatten() {
+            if let Some(large) = state.large(count, &size) {
                 state.in_flight += size(large);
                 state.begun.insert(large);
                 return Some(large);
@@ -147,10 +147,10 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// The order in which one thread gets frames of these sizes, in MiB, when what was made is taken at once.
-    fn order(sizes: &[u64], early: bool) -> Vec<usize> {
+    fn order(sizes: &[u64]) -> Vec<usize> {
         let queue = Queue::from(0);
         let (mut order, mut taken) = (Vec::new(), 0);
-        while let Some(index) = queue.next(sizes.len(), early, |index| sizes[index] * MIB) {
+        while let Some(index) = queue.next(sizes.len(), |index| sizes[index] * MIB) {
             order.push(index);
             queue.put(index, Ok(index));
             while taken < sizes.len() && order.contains(&taken) {
@@ -167,19 +167,18 @@ mod tests {
     #[test]
     fn a_large_frame_is_begun_before_its_turn_where_all_up_to_it_fit() {
         let sizes = [2, 2, 2, 32, 2, 12, 2];
-        assert_eq!(order(&sizes, false), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(order(&sizes, true), [3, 5, 0, 1, 2, 4, 6]);
+        assert_eq!(order(&sizes), [3, 5, 0, 1, 2, 4, 6]);
         // It fits once the first two are gone.
-        assert_eq!(order(&[40, 40, 4, 30, 1], true), [1, 0, 3, 2, 4]);
+        assert_eq!(order(&[40, 40, 4, 30, 1]), [1, 0, 3, 2, 4]);
         // Larger than there is ever room for: in its turn.
-        assert_eq!(order(&[2, 100, 2, 9], true), [0, 1, 3, 2]);
-        assert_eq!(order(&[], true), [] as [usize; 0]);
+        assert_eq!(order(&[2, 100, 2, 9]), [0, 1, 3, 2]);
+        assert_eq!(order(&[]), [] as [usize; 0]);
     }
 
     #[test]
     fn whoever_stops_early_still_gets_what_was_begun() {
         let queue = Queue::<usize>::from(0);
-        let next = || queue.next(5, true, |index| if index == 3 { 16 * MIB } else { MIB });
+        let next = || queue.next(5, |index| if index == 3 { 16 * MIB } else { MIB });
         assert_eq!([next(), next()], [Some(3), Some(0)]);
         queue.close();
         assert_eq!(next(), None);

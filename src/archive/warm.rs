@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::Parameters;
 use super::draft::{Cut, Draft};
@@ -37,20 +38,23 @@ pub fn warm(
     // What cannot be cut stays as it is: nothing is appended.
     let _ = draft.agree(&work.keys[..in_place]);
     let queue = Queue::from(0);
-    let mut made = BTreeSet::new();
-    std::thread::scope(|scope| {
-        let (work, queue) = (&work, &queue);
+    let made = Mutex::new(BTreeSet::new());
+    let hashed: Result<(), ArchiveError> = std::thread::scope(|scope| {
+        let (work, queue, made) = (&work, &queue, &made);
         // One processor is left to the scripts: they start hundreds of short programs, one after the other. No thread is there
         // for when it is idle only: on a busy machine a frame that it has begun would be waited for, and that takes as long as
         // that machine is busy.
         for _ in 0..threads.saturating_sub(1).clamp(1, count.max(1)) {
             scope.spawn(move || {
                 give_way();
-                // In order: whoever stops this early has all up to there.
-                work.run(queue, false, |index| {
-                    let wanted =
-                        work.hashed.contains(&index) || !store.contains(Kind::Frame, work.keys[index]);
-                    wanted.then(|| work.make(index)).transpose()
+                work.run(queue, |index| {
+                    let key = work.keys[index];
+                    let wanted = work.hashed.contains(&index) || !store.contains(Kind::Frame, key);
+                    let done = wanted.then(|| work.make(index)).transpose()?;
+                    if done.as_ref().is_some_and(|done| done.is_new) {
+                        made.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+                    }
+                    Ok(done)
                 });
             });
         }
@@ -72,14 +76,9 @@ pub fn warm(
                     draft.append(*key, frame);
                 }
             }
-            if let Some(done) = done {
-                if done.is_new {
-                    made.insert(*key);
-                }
-                if let Some(bytes) = done.bytes {
-                    hash.update(&bytes);
-                    work.buffers.put(bytes);
-                }
+            if let Some(bytes) = done.and_then(|done| done.bytes) {
+                hash.update(&bytes);
+                work.buffers.put(bytes);
             }
             if let Some(chain) = chain.get(index).filter(|_| work.keeps_state(index)) {
                 hash.keep(store, *chain)?;
@@ -92,6 +91,8 @@ pub fn warm(
         if let Some(chain) = stopped.and_then(|index| chain.get(index)) {
             hash.keep(store, *chain)?;
         }
-        Ok(made)
-    })
+        Ok(())
+    });
+    hashed?;
+    Ok(made.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -155,7 +155,7 @@ fn write_with<W: Write>(
     let mut writer = Writer { out, frames, compressed: 0 };
     let hashed: Result<RunningHash, ArchiveError> = std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, total.max(1)) {
-            scope.spawn(|| work.run(&queue, true, |index| work.make(index)));
+            scope.spawn(|| work.run(&queue, |index| work.make(index)));
         }
         // Whatever ends this, the workers must not wait for it.
         let _stop = Stop(&queue);
@@ -303,10 +303,10 @@ impl<'a> Work<'a> {
         self.members[self.ranges[index].clone()].iter().map(Member::size).sum()
     }
 
-    /// Calls `make` for frames until there are none left; with `early`, for large ones before their turn.
-    pub fn run<T>(&self, queue: &Queue<T>, early: bool, make: impl Fn(usize) -> Result<T, ArchiveError>) {
+    /// Calls `make` for frames until there are none left.
+    pub fn run<T>(&self, queue: &Queue<T>, make: impl Fn(usize) -> Result<T, ArchiveError>) {
         let stop = Stop(queue);
-        while let Some(index) = queue.next(self.ranges.len(), early, |index| self.size(index)) {
+        while let Some(index) = queue.next(self.ranges.len(), |index| self.size(index)) {
             let done = make(index);
             queue.put(index, done);
         }
