@@ -406,6 +406,29 @@ mod tests {
     }
 
     #[test]
+    fn what_this_run_wrote_is_hashed_again_once_somebody_changed_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let (key, content) = (Sha256::of("key"), Content::of(b"hello"));
+        let tree = Tree::from([(TreePath::new("a").unwrap(), Node::file(content, 0o644, 7))]);
+        store_layer(&store, key, tree, &[b"hello"]);
+        let pack = store.path(Kind::Layer, key).join(PACK);
+        store.wrote_layer(key, &File::open(&pack).unwrap());
+        let layer = Layer::open(&store, key).unwrap();
+        assert!(layer.packs[0].own);
+        assert_eq!(layer.read(&content).unwrap(), b"hello");
+        // Where times of change are coarse, a change in the same tick would not move them.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&pack, b"hallo").unwrap();
+        assert!(Layer::open(&store, key).unwrap().read(&content).is_err());
+        assert_eq!(store.take_damaged().len(), 1);
+        // Another run knows nothing of it.
+        fs::write(&pack, b"hello").unwrap();
+        let other = Store::open(directory.path()).unwrap();
+        assert!(!Layer::open(&other, key).unwrap().packs[0].own);
+    }
+
+    #[test]
     fn a_large_file_is_copied_by_the_kernel_or_else_here() {
         let directory = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> = (0..SENT as u32).flat_map(u32::to_le_bytes).collect();

@@ -5,7 +5,8 @@
 //!   Worker::spawn ──▶ worker process      own user, mount, net, ipc and uts namespaces; root of 65,536 ids
 //!                       enter()             sees an empty file system of its own, nothing of the host's
 //!                       Inside::mount_root  an empty root directory, on tmpfs or on a scratch directory
-//!                       RootDir::run ──▶ init, pid 1 of a pid namespace      pivots into the root, confines itself
+//!                       RootDir::run ──▶ starter, a small copy of the worker that forks
+//!                                        init, pid 1 of a pid namespace      pivots into the root, confines itself
 //!                                          └─▶ the program, pid 2            what the script sees of the world
 //! ```
 //!
@@ -44,8 +45,8 @@
 //!   be touched in that time is beyond the bound); memory that belongs to no process (files, shared segments) by the
 //!   size of the file systems and by the filter. Buffers of pipes and sockets are bounded only by their number.
 //! - **Death is tied by descent.** The worker has a thread that waits on its socket to the outer process and ends the
-//!   worker when that closes, however the outer process died. The job's init dies by signal with the thread that
-//!   started it; when a pid namespace's init dies the kernel kills all inside. Mounts live in mount namespaces that
+//!   worker when that closes, however the outer process died. The starter and each job's init are the worker's children and
+//!   die by signal with it; when a pid namespace's init dies the kernel kills all inside. Mounts live in mount namespaces that
 //!   die with their last process.
 
 mod advice;

@@ -361,6 +361,7 @@ fn limits() {
         raise core: EPERM
         open files 1024 1024
         raise open files: EPERM
+        processors: 1
         a byte beyond the limit: EFBIG
         ");
 }

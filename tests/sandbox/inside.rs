@@ -608,6 +608,7 @@ fn limits() {
             say(&format!("raise {what}"), setrlimit(resource, &limit).into());
         }
     }
+    println!("processors: {}", std::thread::available_parallelism().unwrap());
     libc_signal_ignore(SIGXFSZ);
     let file = File::create("/tmp/file").unwrap();
     use std::os::unix::fs::FileExt as _;

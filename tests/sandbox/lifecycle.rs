@@ -99,6 +99,17 @@ fn remove(scratch: Scratch) {
     scratch.remove(&Cleaner { exe: &exe, args: &["__worker"], range: &range }).unwrap();
 }
 
+/// The processes below one.
+fn descendants(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children =
+        children.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children: Vec<u32> = children
+        .flat_map(|line| line.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    children.into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
+}
+
 /// Starts an outer process, and kills it when its job runs.
 fn kill_outer(more: &[&str]) {
     let marker = world::marker();
@@ -106,9 +117,17 @@ fn kill_outer(more: &[&str]) {
     let mut outer = Command::new(std::env::current_exe().unwrap());
     let mut outer = outer.arg("__outer").arg(&marker).args(more).stderr(Stdio::piped()).spawn().unwrap();
     wait_for(&marker);
+    let all = descendants(outer.id());
+    assert!(all.len() >= 4, "worker, starter, init and the program: {all:?}");
     outer.kill().unwrap();
     outer.wait().unwrap();
     assert_eq!(world::processes(&marker), Vec::<String>::new(), "processes are left");
+    let left = || all.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
+    let gone = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        left() == 0
+    });
+    assert!(gone, "of {all:?}, {} are left", left());
     assert_eq!(world::mounts(), mounts, "mounts are left");
     let mut stderr = String::new();
     outer.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
