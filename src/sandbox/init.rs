@@ -91,6 +91,8 @@ pub(super) struct Plan<'a> {
     pub limits: &'a [(Resource, u64)],
     /// How many processes and threads the job may have at once.
     pub max_processes: u64,
+    /// Whether the job stays where it begins.
+    pub one_processor: bool,
     /// With a relay: the absolute paths that it covers.
     pub covered: Option<&'a [CString]>,
 }
@@ -162,7 +164,9 @@ fn confine(plan: &Plan<'_>) -> Result<(), Failure> {
     process::reset_signals();
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Begin))?;
     umask(Mode::from_raw_mode(0o022));
-    processor::stay_here();
+    if plan.one_processor {
+        processor::stay_here();
+    }
 
     let root = mount::directory(root::PLACE).map_err(at(Step::Root))?;
     mount_proc(root.as_fd()).map_err(at(Step::Proc))?;

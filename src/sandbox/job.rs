@@ -26,13 +26,15 @@ pub struct Job<'a> {
     pub max_output: u64,
     /// How large a file may become, in bytes.
     pub max_file: u64,
+    /// Whether it stays on the processor where it begins, and sees no other.
+    pub one_processor: bool,
     /// Calls of its programs that this process answers.
     pub calls: Option<Calls<'a>>,
 }
 
 impl Default for Job<'_> {
     /// No program, in `/`, with limits that suit a maintainer script: ten minutes, 512 processes, 2 GiB of memory,
-    /// 16 MiB of output, files of 4 GiB.
+    /// 16 MiB of output, files of 4 GiB, any processor.
     fn default() -> Self {
         Self {
             program: "",
@@ -44,6 +46,7 @@ impl Default for Job<'_> {
             memory: 2 << 30,
             max_output: 16 << 20,
             max_file: 4 << 30,
+            one_processor: false,
             calls: None,
         }
     }

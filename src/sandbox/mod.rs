@@ -73,6 +73,7 @@ pub use idle::only_when_idle;
 pub use ids::{AccountFiles, IdRange, IdRangeError};
 pub use job::{Job, JobError, LeftProcess, Outcome, Status};
 pub use mount::MountError;
+pub use processor::processors_are_alike;
 pub use relay::{Calls, Connection, DIRECTORY as RELAY_DIRECTORY, Relay, Reply, Request};
 pub use root::{Medium, RootDir};
 pub use scratch::{Cleaner, Scratch, ScratchError};

@@ -32,6 +32,7 @@ pub(super) struct Order {
     max_processes: u64,
     memory: u64,
     max_file: u64,
+    one_processor: bool,
     covered: Option<Vec<CString>>,
 }
 
@@ -46,6 +47,7 @@ impl Order {
             max_processes: job.max_processes,
             memory: job.memory,
             max_file: job.max_file,
+            one_processor: job.one_processor,
             covered: job.calls.map(|calls| calls.covered.to_vec()),
         })
     }
@@ -72,6 +74,7 @@ impl Order {
             filters: &filters,
             limits: &limits,
             max_processes: self.max_processes,
+            one_processor: self.one_processor,
             covered: self.covered.as_deref(),
         })
     }

@@ -163,6 +163,7 @@ pub fn worker() -> ! {
         memory: order.memory,
         max_output: order.max_output,
         max_file: order.max_file,
+        one_processor: true,
         calls: None,
     };
     let ballast = vec![1u8; order.ballast];

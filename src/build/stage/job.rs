@@ -80,6 +80,8 @@ pub(super) struct Orders {
     /// How many layers there are below the first; none for an empty root.
     pub below: usize,
     pub limits: Limits,
+    /// Each script stays on one processor.
+    pub one_processor: bool,
     /// The root goes into the scratch directory instead of memory.
     pub scratch: bool,
 }

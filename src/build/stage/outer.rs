@@ -17,7 +17,7 @@ use super::{descriptors, shared};
 use crate::digest::Sha256;
 use crate::layer::{INDEX, Layer, LayerError, LayerFiles, PACK};
 use crate::progress::{Event, Over, Reporter};
-use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError};
+use crate::sandbox::{Cleaner, IdRange, Scratch, ScratchError, Worker, WorkerError, processors_are_alike};
 use crate::store::{Guard, Kind, Store, StoreError, TemporaryDirectory};
 
 /// The first argument that makes the program a worker; see `worker_main`.
@@ -267,6 +267,7 @@ impl Making<'_> {
             tasks: self.stages.iter().map(task).collect(),
             below: parent.map_or(0, |layer| layer.files().count()),
             limits: first.limits.clone(),
+            one_processor: processors_are_alike(),
             scratch: first.scratch.is_some(),
         };
         let mut files = vec![in_memory(&orders)?, File::from(told)];

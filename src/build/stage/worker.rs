@@ -118,7 +118,9 @@ fn work(
                 let (epoch, parent) = (task.job.epoch, task.job.parent);
                 let watch = known.watch();
                 let relay = relay.as_ref();
-                let mut scripts = InSandbox { directory: &directory, epoch, root: &root, relay, watch };
+                let one_processor = orders.one_processor;
+                let mut scripts =
+                    InSandbox { directory: &directory, epoch, root: &root, relay, one_processor, watch };
                 let on_event = |event| say(&Message::Event(event));
                 let limits = &orders.limits;
                 let foresee = |tree: Tree, packed| {
@@ -201,6 +203,7 @@ struct InSandbox<'a> {
     epoch: i64,
     root: &'a Root,
     relay: Option<&'a Relay>,
+    one_processor: bool,
     watch: Rc<Watch>,
 }
 
@@ -230,6 +233,7 @@ impl Scripts for InSandbox<'_> {
             args: &arguments,
             env: &variables,
             timeout: Duration::from_secs(command.seconds),
+            one_processor: self.one_processor,
             calls,
             ..Job::default()
         };
