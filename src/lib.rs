@@ -22,6 +22,7 @@ pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod deploy;
+pub mod descriptors;
 pub mod digest;
 pub mod fetch;
 pub mod layer;
