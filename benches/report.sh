@@ -54,7 +54,8 @@ report() {
 
 Written by \`benches/compare\`: medians and ranges of runs in turn (all tools once, then all again). The image is qBittorrent's,
 $count packages, of which $(jq '.packages | length' "$work/base.json") are the base. Its lock was made anew for this, from the
-mirror of the day, because older versions cannot be had everywhere.
+mirror of the day, because older versions cannot be had everywhere. Before each run every .deb is read once: what memory has
+lost of them since the last run is no tool's doing.
 
 - machine: $(nproc) cores, $(awk '/model name/ { sub(/.*: /, ""); print; exit }' /proc/cpuinfo), $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), kernel $(uname -r | cut -d. -f1,2)
 - in a Debian 13 root: mmdebstrap $(version mmdebstrap), mkosi $(version mkosi), distrobuilder $(version distrobuilder), debuerreotype $(version debuerreotype) with debootstrap $(version debootstrap), zstd $(version zstd), apt $(version apt)

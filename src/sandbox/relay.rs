@@ -28,6 +28,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -146,20 +148,27 @@ impl Calls<'_> {
     /// Answers calls while `work` runs a job. When it returns, every process of the job is gone.
     pub(super) fn serve<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let active = AtomicUsize::new(0);
+        let (active, idle) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (streams, received) = channel();
+        let received = Mutex::new(received);
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("calls".to_owned());
-            let active = &active;
+            let answering = Answering { calls: self, active: &active, idle: &idle, received: &received };
             thread.spawn_scoped(scope, move || {
-                while let Some(stream) = self.next(&stopped, active) {
-                    active.fetch_add(1, Ordering::Relaxed);
-                    let answer = move || {
-                        // A caller that went away or talks nonsense ends with status 126 by itself.
-                        let _ = self.answer(stream);
-                        active.fetch_sub(1, Ordering::Relaxed);
-                    };
-                    if std::thread::Builder::new().spawn_scoped(scope, answer).is_err() {
-                        active.fetch_sub(1, Ordering::Relaxed);
+                while let Some(stream) = self.next(&stopped, answering.active) {
+                    answering.active.fetch_add(1, Ordering::Relaxed);
+                    // Whoever is idle takes just one; a caller never waits behind another.
+                    if answering
+                        .idle
+                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |idle| idle.checked_sub(1))
+                        .is_ok()
+                    {
+                        let _ = streams.send(stream);
+                    } else if std::thread::Builder::new()
+                        .spawn_scoped(scope, move || answering.run(stream))
+                        .is_err()
+                    {
+                        answering.active.fetch_sub(1, Ordering::Relaxed);
                     }
                 }
             })?;
@@ -200,6 +209,34 @@ impl Calls<'_> {
         match (self.answer)(request, &mut connection) {
             Reply::Exit(status) => connection.send(b'X', &[&[status]]),
             Reply::Run(path) => connection.send(b'R', &[path.to_bytes_with_nul()]),
+        }
+    }
+}
+
+/// What the threads that answer calls share. They stay for further calls: to start one takes longer than most answers.
+#[derive(Clone, Copy)]
+struct Answering<'a> {
+    calls: &'a Calls<'a>,
+    /// Calls that are being answered.
+    active: &'a AtomicUsize,
+    /// Threads that wait for a call and were given none yet.
+    idle: &'a AtomicUsize,
+    received: &'a Mutex<Receiver<UnixStream>>,
+}
+
+impl Answering<'_> {
+    /// Answers one call, then others until the job is over.
+    fn run(self, mut stream: UnixStream) {
+        loop {
+            // A caller that went away or talks nonsense ends with status 126 by itself.
+            let _ = self.calls.answer(stream);
+            self.active.fetch_sub(1, Ordering::Relaxed);
+            self.idle.fetch_add(1, Ordering::Relaxed);
+            let next = self.received.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            match next {
+                Ok(next) => stream = next,
+                Err(_) => return,
+            }
         }
     }
 }
