@@ -121,7 +121,8 @@ fn a_program_that_fails_ends_it() {
                 let path = root.join(&path[1..]);
                 fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
             });
-            let name = format!("n{}", world.done);
+            // The program's name says what failed, not the user's.
+            let name = format!("usermod{}", world.done);
             world.must("adduser", &["--system", "--group", "--gecos", "x", "--no-create-home", &name]);
             world.must("addgroup", &["--system", &format!("g{name}")]);
             world.write(&path, whole);

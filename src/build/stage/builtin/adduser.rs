@@ -67,19 +67,17 @@ pub(super) fn adduser(call: &Call, root: &Root, peer: &mut dyn Peer) -> Answer {
             }
         };
         if status != 0 {
-            return Answer::Done(complaint(
-                &[&[program.as_str()], &arguments[..]].concat().join(" "),
-                status,
-            ));
+            return Answer::Done(complaint(program, &arguments, status));
         }
     }
     Answer::success()
 }
 
-/// What the program says of one that failed.
-fn complaint(command: &str, status: u8) -> Output {
+/// What adduser says of a `program` that failed. Of `usermod` it expects no complaint about a name.
+fn complaint(program: &str, arguments: &[&str], status: u8) -> Output {
+    let command = [&[program], arguments].concat().join(" ");
     let (status, text) = match status {
-        19 if !command.contains("usermod") => {
+        19 if !program.ends_with("/usermod") => {
             let text = "refused the given user name. This is a bug in adduser. Please file a bug report.";
             (INVALID_NAME, format!("err: `{command}' {text}\n"))
         }
