@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Wanted;
 use crate::digest::{HashingWriter, Sha256};
-use crate::store::{Context as _, Kind, Store, StoreError, is_at, touch};
+use crate::store::{Context as _, Held, Kind, Store, StoreError, is_at, touch};
 
 /// How often another process that fetches the same file is looked after.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A file below `partial/`, held by this process alone.
 pub(super) struct Partial {
     path: PathBuf,
-    file: File,
+    file: Held,
     hasher: HashingWriter<io::Sink>,
 }
 
@@ -30,7 +30,7 @@ impl Partial {
         let path = store.path(Kind::Partial, wanted.sha256);
         loop {
             let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-            let mut file = open.context("open", &path)?;
+            let file = open.context("open", &path)?;
             while let Err(error) = file.try_lock() {
                 match error {
                     fs::TryLockError::WouldBlock if stop() => return Ok(None),
@@ -39,10 +39,11 @@ impl Partial {
                 }
             }
             // Whoever held it may have renamed or removed it by now.
+            let mut file = Held::new(file);
             if is_at(&file, &path) {
                 touch(&path);
                 let mut hasher = HashingWriter::new(io::sink());
-                let there = (&mut file).take(wanted.size.saturating_add(1));
+                let there = (&mut *file).take(wanted.size.saturating_add(1));
                 io::copy(&mut { there }, &mut hasher).context("read", &path)?;
                 let mut partial = Self { path, file, hasher };
                 if partial.length() > wanted.size {

@@ -5,6 +5,7 @@
 //! what each needs is in `running/`.
 
 mod damage;
+mod held;
 mod running;
 mod sealed;
 mod temporary;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::digest::Sha256;
 
 pub use damage::{Damage, Object};
+pub(crate) use held::Held;
 pub(crate) use running::touch;
 pub use running::{InUse, Running};
 pub use sealed::Unusable;
@@ -302,8 +304,9 @@ impl Store {
                 return Ok(None);
             }
             // Whoever held it before may have removed the file.
-            if is_at(&file, &path) {
-                return Ok(Some(Guard { _file: file }));
+            let held = Held::new(file);
+            if is_at(&held, &path) {
+                return Ok(Some(Guard { _held: held }));
             }
         }
     }
@@ -350,7 +353,7 @@ impl Write for Pending {
 /// Holds a lock until dropped, or until the process ends.
 #[derive(Debug)]
 pub struct Guard {
-    _file: File,
+    _held: Held,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Context as _, Guard, Kind, Store, StoreError, temporary};
+use super::{Context as _, Guard, Held, Kind, Store, StoreError, temporary};
 
 /// The store's directory of running runs.
 pub(super) const RUNNING: &str = "running";
@@ -117,7 +117,10 @@ fn living(path: &Path) -> io::Result<Option<InUse>> {
         file => file?,
     };
     match file.try_lock_shared() {
-        Ok(()) => return Ok(None),
+        Ok(()) => {
+            drop(Held::new(file));
+            return Ok(None);
+        }
         Err(TryLockError::WouldBlock) => {}
         // Without locks nobody can tell: better keep too much.
         Err(TryLockError::Error(_)) => {}

@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Held;
+
 /// From this age on, what cannot be locked is a leftover.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 
@@ -16,7 +18,7 @@ const OLD: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct TemporaryDirectory {
     directory: tempfile::TempDir,
-    _held: Option<File>,
+    _held: Option<Held>,
 }
 
 impl TemporaryDirectory {
@@ -27,7 +29,7 @@ impl TemporaryDirectory {
     pub fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         let _gate = shared(parent);
         let directory = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-        let held = File::open(directory.path()).ok().filter(|file| file.try_lock().is_ok());
+        let held = File::open(directory.path()).ok().filter(|file| file.try_lock().is_ok()).map(Held::new);
         Ok(Self { directory, _held: held })
     }
 
@@ -58,9 +60,8 @@ pub(crate) fn file(parent: &Path, prefix: &str) -> io::Result<tempfile::NamedTem
 pub(crate) fn leftovers(parent: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = named(parent, |_| true)?;
     if !found.is_empty() {
-        let gate = File::open(parent)?;
-        let locked = gate.lock().is_ok();
-        found.retain(|path| is_left(path, locked));
+        let gate = exclusive(parent)?;
+        found.retain(|path| is_left(path, gate.is_some()));
     }
     Ok(found)
 }
@@ -71,10 +72,9 @@ pub(crate) fn clear(parent: &Path, is_ours: impl Fn(&str) -> bool) {
     if named(parent, &is_ours).is_ok_and(|found| found.is_empty()) {
         return;
     }
-    let Ok(gate) = File::open(parent) else { return };
-    let locked = gate.lock().is_ok();
+    let Ok(gate) = exclusive(parent) else { return };
     for path in named(parent, &is_ours).unwrap_or_default() {
-        if is_left(&path, locked) {
+        if is_left(&path, gate.is_some()) {
             let _ = remove(&path);
         }
     }
@@ -86,10 +86,16 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// While this lives, nobody looks for leftovers in `parent`. Best effort, as all of this.
-fn shared(parent: &Path) -> Option<File> {
+fn shared(parent: &Path) -> Option<Held> {
     let gate = File::open(parent).ok()?;
     gate.lock_shared().ok()?;
-    Some(gate)
+    Some(Held::new(gate))
+}
+
+/// While this lives, nothing new is made in `parent`. Nothing, on a file system without locks.
+fn exclusive(parent: &Path) -> io::Result<Option<Held>> {
+    let gate = File::open(parent)?;
+    Ok(gate.lock().is_ok().then(|| Held::new(gate)))
 }
 
 fn named(parent: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
@@ -106,11 +112,14 @@ fn named(parent: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<PathBu
 
 fn is_left(path: &Path, gate_is_locked: bool) -> bool {
     let is_old = || fs::symlink_metadata(path).ok()?.modified().ok()?.elapsed().ok().map(|age| age > OLD);
-    let held = File::open(path).map(|file| file.try_lock());
-    match held {
-        Ok(Ok(())) if gate_is_locked => true,
-        Ok(Err(TryLockError::WouldBlock)) => false,
-        _ => is_old().unwrap_or(false),
+    let Ok(file) = File::open(path) else { return is_old().unwrap_or(false) };
+    match file.try_lock() {
+        Ok(()) => {
+            let _ours = Held::new(file);
+            gate_is_locked || is_old().unwrap_or(false)
+        }
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => is_old().unwrap_or(false),
     }
 }
 
