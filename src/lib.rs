@@ -26,6 +26,7 @@ pub mod descriptors;
 pub mod digest;
 pub mod fetch;
 pub mod layer;
+pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod priority;
