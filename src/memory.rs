@@ -40,14 +40,14 @@ mod tests {
             fields.split_whitespace().nth(7).unwrap().parse::<u64>().unwrap()
         };
         super::keep_freed();
-        let touch = || std::hint::black_box(vec![1_u8; 24 << 20]).len();
+        let touch = || std::hint::black_box(vec![1_u8; 40 << 20]).len();
         touch();
         let before = faults();
         for _ in 0..8 {
             touch();
         }
-        // Returned each time, it would be 6,144 pages each.
+        // More than glibc keeps by itself. Returned each time, it would be 10,240 pages each.
         let more = faults() - before;
-        assert!(more < 6144, "{more} page faults");
+        assert!(more < 10_240, "{more} page faults");
     }
 }
