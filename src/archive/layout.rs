@@ -5,9 +5,9 @@
 //! update of a package so touches the frames of that package, an edited file of a recipe one small frame near the end, and
 //! images on the same layer have its frames in common.
 //!
-//! What scripts change most often stands late in its layer: packages that are configured by one behind the others, and empty
-//! directories, which are there to be given to somebody, behind both. So the frames before that, and the tar's hash over them,
-//! are what they will be before any script has run.
+//! What scripts change most often stands late in its layer: packages that are configured by one behind the others, behind those
+//! the ones whose script gives files an owner or a mode, and empty directories, which are there to be given to somebody, behind
+//! all. So the frames before that, and the tar's hash over them, are what they will be before any script has run.
 //!
 //! A section that is too long is cut at the boundary whose hash is the smallest, the parts again, until none is too
 //! long. Boundaries between packages go before those inside one. Whether a boundary becomes a cut then depends on its
@@ -30,6 +30,8 @@ const LARGE: u64 = 256 << 10;
 const LOOSE_PART: u64 = 8;
 /// Longest list of a package's files that is looked into; the rest of the files is then owned by none.
 const MAX_LIST: u64 = 64 << 20;
+/// What changes owners, modes or capabilities.
+const OWNERS: [&str; 5] = ["chown", "chgrp", "chmod", "dpkg-statoverride", "setcap"];
 /// Where dpkg keeps its lists.
 const INFO: &[u8] = b"var/lib/dpkg/info/";
 
@@ -57,7 +59,7 @@ const LAST: usize = usize::MAX;
 /// Which package owns which path, as far as dpkg's lists in the tree say.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    /// Names, each with its layer, those without a script that configures them first.
+    /// Names, each with its layer, in the order of [`Configured`].
     packages: Vec<(String, usize)>,
     /// Numbers of packages.
     files: HashMap<TreePath, usize>,
@@ -74,11 +76,16 @@ impl Owners {
         let Ok(info) = TreePath::new(INFO) else { return Ok(Self::default()) };
         let inside = tree.range(info.clone()..).take_while(|(path, _)| path.is_within(&info));
         let named: Vec<_> = inside.filter_map(|(path, node)| Some((path, node, named(path)?))).collect();
-        let configured = named.iter().filter(|(.., (_, kind))| *kind == Info::Configures);
-        let configured: BTreeSet<&str> = configured.map(|(.., (package, _))| package.as_str()).collect();
+        let scripts = named.par_iter().filter(|(.., (_, kind))| *kind == Info::Configures);
+        let configured = scripts.map(|(_, node, (package, _))| {
+            let script = node.content().filter(|content| content.size <= MAX_LIST);
+            let script = script.map(|content| contents.read(content)).transpose()?;
+            Ok((package.as_str(), Configured::by(&script.unwrap_or_default())))
+        });
+        let configured = configured.collect::<io::Result<HashMap<_, _>>>()?;
         let names: BTreeSet<_> = named.iter().map(|(.., (package, _))| package.as_str()).collect();
         let mut names: Vec<_> = names.into_iter().collect();
-        names.sort_by_key(|name| configured.contains(name));
+        names.sort_by_key(|name| configured.get(name).copied().unwrap_or(Configured::Not));
         let layer = |name: &str| layers.get(name).copied().unwrap_or(LAST);
         let packages: Vec<_> = names.iter().map(|name| ((*name).to_owned(), layer(name))).collect();
         let numbers: HashMap<&str, usize> =
@@ -153,6 +160,24 @@ impl Owners {
             }
         }
         places
+    }
+}
+
+/// What the script that configures a package may do to its files: it decides where the package stands in its layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Configured {
+    /// There is none.
+    Not,
+    /// Hardly anything.
+    Otherwise,
+    /// It names a program that changes owners, modes or capabilities.
+    Owned,
+}
+
+impl Configured {
+    fn by(script: &[u8]) -> Self {
+        let names = |program: &&str| memchr::memmem::find(script, program.as_bytes()).is_some();
+        if OWNERS.iter().any(names) { Self::Owned } else { Self::Otherwise }
     }
 }
 

@@ -54,6 +54,10 @@ pub fn warm(
                     if done.as_ref().is_some_and(|done| done.is_new) {
                         made.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
                     }
+                    // Here too: whoever takes what is made may be waiting for this very frame.
+                    if stop.load(Ordering::Relaxed) {
+                        queue.close();
+                    }
                     Ok(done)
                 });
             });
@@ -66,10 +70,7 @@ pub fn warm(
                 queue.close();
             }
             // What is made is hashed too: the next would have to decompress it for that.
-            if !queue.comes(index) {
-                break;
-            }
-            let done = queue.take(index)?;
+            let Some(done) = queue.take(index)? else { break };
             if index < in_place && index == draft.len() {
                 let loaded = if done.is_none() { frame::load(store, *key) } else { None };
                 if let Some(frame) = done.as_ref().map(|done| &done.frame).or(loaded.as_ref()) {

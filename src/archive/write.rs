@@ -13,7 +13,7 @@ use super::draft::{Cut, Draft};
 use super::frame::{self, Frame};
 use super::layout::{self, Owners, Part};
 use super::member::{self, Head, Member, MemberError};
-use super::queue::{Queue, Stop};
+use super::queue::{Queue, Stop, ended_early};
 use super::running::{self, RunningHash};
 use super::table::{FORMAT, FrameInfo, FrameTable};
 use crate::digest::{HashingWriter, Sha256};
@@ -148,22 +148,24 @@ fn write_with<W: Write>(
         unit: Unit::Frames,
     });
     let over = Over { reporter, subject };
-    let (out, frames) = begin(&work.keys).map_err(ArchiveError::Write)?;
-    // The tar's hash may need frames that are written already.
-    let (there, first) = (frames.len(), frames.len().min(work.hashed.start));
-    let queue = Queue::from(first);
-    let mut writer = Writer { out, frames, compressed: 0 };
-    let hashed: Result<RunningHash, ArchiveError> = std::thread::scope(|scope| {
+    // The tar's hash needs these, whatever is written already.
+    let queue = Queue::at_latest_from(work.hashed.start);
+    let written: Result<_, ArchiveError> = std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, total.max(1)) {
             scope.spawn(|| work.run(&queue, |index| work.make(index)));
         }
         // Whatever ends this, the workers must not wait for it.
         let _stop = Stop(&queue);
+        // Not before that: it may have to be waited for.
+        let (out, frames) = begin(&work.keys).map_err(ArchiveError::Write)?;
+        let (there, first) = (frames.len(), frames.len().min(work.hashed.start));
+        queue.begin_at(first, work.hashed.start);
+        let mut writer = Writer { out, frames, compressed: 0 };
         // Two threads take what is made: to hash the tar takes as long as all else that is done in order.
         let (bytes, received) = channel();
         let hashing = scope.spawn(|| work.hash(hash, &chain, received, store, &queue));
         for index in first..total {
-            let done = queue.take(index)?;
+            let done = queue.take(index)?.ok_or_else(ended_early)?;
             if index >= there {
                 writer.frame(&done)?;
             }
@@ -178,10 +180,12 @@ fn write_with<W: Write>(
         }
         drop(bytes);
         let early = || io::Error::other("the thread that hashes the tar ended early");
-        hashing.join().unwrap_or_else(|_| Err(ArchiveError::Write(early())))
+        let hash = hashing.join().unwrap_or_else(|_| Err(ArchiveError::Write(early())))?;
+        Ok((writer, hash))
     });
     drop(over);
-    writer.finish(hashed?, parameters, work.keys)
+    let (writer, hash) = written?;
+    writer.finish(hash, parameters, work.keys)
 }
 
 /// The members of `source` in their order, and which of them make a frame.

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::build::secrets::{self, Clean, CleanContents, Located, Report};
 use crate::digest::Sha256;
 use crate::plan::Plan;
-use crate::tree::{Contents, Tree};
+use crate::tree::{Contents, Node, Tree};
 
 /// So few contents are not postponed: to go through all paths a second time would take longer. Samples of keys in documentation
 /// are never known to be clean.
@@ -79,9 +79,20 @@ impl<'a> Search<'a> {
         if self.postponed.is_empty() {
             return Ok(());
         }
-        let Report { findings, clean } = self.scan(tree, contents, &self.clean.known())?;
+        let known = self.clean.known();
+        self.postponed.retain(|sha256| !known.contains(sha256));
+        let left =
+            |node: &Node| node.content().is_some_and(|content| self.postponed.contains(&content.sha256));
+        // The rest of the tree was searched before.
+        let rest: Tree = tree
+            .iter()
+            .filter(|(_, node)| left(node))
+            .map(|(path, node)| (path.clone(), node.clone()))
+            .collect();
+        let Report { findings, clean } = self.scan(&rest, contents, &known)?;
         self.stop_at(&findings)?;
-        self.remember(&clean)
+        self.clean.extend(clean);
+        self.remember(&self.clean.known_of(tree))
     }
 
     /// Puts `clean` on the list of the topmost layer. Contents of lower layers are on their own lists too.

@@ -13,7 +13,7 @@ use crate::model::{Evaluated, Project, RenderedFile};
 use crate::tree::TreePath;
 
 /// Version of what this program does with the same inputs. Any change that changes bytes raises it.
-const BUILD_FORMAT: u32 = 3;
+const BUILD_FORMAT: u32 = 4;
 
 /// An image, fully evaluated.
 #[derive(Debug, Clone)]

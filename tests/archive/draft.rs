@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use build_images::archive::{Cut, Draft, Source, Summary, warm, write_on};
 use build_images::digest::Sha256;
@@ -109,6 +110,29 @@ fn what_a_draft_has_right_is_kept_and_the_rest_is_cut_off() {
             assert_eq!(summary.sha256, Sha256::of(&bytes));
         }
     }
+}
+
+/// Whoever is at the draft may have to finish a large frame first.
+#[test]
+fn frames_are_made_while_the_draft_is_waited_for() {
+    let (_keep, store) = store();
+    let (sample, out) = (sample(None), Out::new());
+    let Sample { tree, contents, head, layers } = &sample;
+    let source = Source { tree, contents, head, mtime: EPOCH, layers };
+    let mut made = false;
+    let draft = || {
+        for _ in 0..1000 {
+            made = fs::read_dir(store.root().join("frames")).is_ok_and(|mut frames| frames.next().is_some());
+            if made {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(Draft::new(out.clone()))
+    };
+    let summary = write_on(&source, &store, &SMALL, 1, ("test", &Silent), draft).unwrap();
+    assert!(made);
+    assert_eq!(summary.sha256, Sha256::of(out.take()));
 }
 
 #[test]

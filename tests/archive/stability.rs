@@ -359,22 +359,27 @@ fn directories_stand_before_what_they_hold() {
 /// So what was made and hashed before the scripts ran is right as far as possible.
 #[test]
 fn what_scripts_change_most_often_stands_late_in_its_layer() {
-    let made = |scripts_ran: bool, recipe: bool| {
+    let made = |configured: bool, adjusted: bool, recipe: bool| {
         let mut sample = Sample::new();
-        for (package, layer) in [("configured", 0), ("plain", 0), ("upper", 1)] {
+        for (package, layer) in [("adjusted", 0), ("configured", 0), ("plain", 0), ("upper", 1)] {
             sample.layers.insert(package.to_owned(), layer);
         }
-        let own = if scripts_ran { 0o700 } else { 0o755 };
+        let own = if configured { 0o700 } else { 0o755 };
         let empty = Node::directory(own, EPOCH);
         sample.put("usr/empty", empty);
         for directory in ["usr/for-recipe", "usr/for-upper"] {
             sample.put(directory, Node::directory(0o755, EPOCH));
         }
-        sample.file("usr/bin/configured", noise(if scripts_ran { 1 } else { 2 }, 60_000));
+        sample.file("usr/bin/configured", noise(if configured { 1 } else { 2 }, 60_000));
         sample.file("usr/bin/plain", noise(3, 60_000));
         sample.file("usr/for-upper/upper", noise(4, 100));
         sample.own("configured", &["usr/bin/configured"]);
         sample.file("var/lib/dpkg/info/configured.postinst", "#!/bin/sh\n");
+        sample.file("usr/bin/adjusted", noise(6, 60_000));
+        let node = sample.tree[&path("usr/bin/adjusted")].clone();
+        sample.put("usr/bin/adjusted", Node { mode: if adjusted { 0o2755 } else { 0o755 }, ..node });
+        sample.own("adjusted", &["usr/bin/adjusted"]);
+        sample.file("var/lib/dpkg/info/adjusted.postinst", "#!/bin/sh\nchmod 2755 /usr/bin/adjusted\n");
         sample.own("plain", &["usr/bin", "usr/bin/plain", "usr/empty", "usr/for-recipe", "usr/for-upper"]);
         sample.own("upper", &["usr/for-upper", "usr/for-upper/upper"]);
         if recipe {
@@ -384,12 +389,18 @@ fn what_scripts_change_most_often_stands_late_in_its_layer() {
         let (summary, bytes) = sample.write(&store, &SMALL, 1).unwrap();
         (summary, zstd::decode_all(bytes.as_slice()).unwrap())
     };
-    let (after, tar) = made(true, true);
+    let (after, tar) = made(true, true, true);
+    let same_as_after = |before: Summary| {
+        let same = before.keys.iter().zip(&after.keys).take_while(|(key, other)| key == other).count();
+        let size: u64 = after.table.frames[..same].iter().map(|frame| frame.tar_size).sum();
+        (after.keys.len() - same, size)
+    };
     insta::assert_snapshot!(below_usr(&tar), @r"
     ./usr/
     ./usr/bin/
     ./usr/bin/plain
     ./usr/bin/configured
+    ./usr/bin/adjusted
     ./usr/empty/
     ./usr/for-recipe/
     ./usr/for-upper/
@@ -398,13 +409,12 @@ fn what_scripts_change_most_often_stands_late_in_its_layer() {
     ./usr/for-recipe/file
     ");
     // The plain package's frames are the same before the scripts ran.
-    let (before, _) = made(false, true);
-    let same = before.keys.iter().zip(&after.keys).take_while(|(key, other)| key == other).count();
-    let size: u64 = after.table.frames[..same].iter().map(|frame| frame.tar_size).sum();
-    assert!(same < after.keys.len() && size > 60_000, "{same} frames, {size} bytes");
+    let (left, size) = same_as_after(made(false, false, true).0);
+    assert!(left > 0 && size > 60_000, "{size} bytes, {left} frames left");
+    // And nearly all, where they only give a program another mode.
+    let (left, size) = same_as_after(made(true, false, true).0);
+    assert!(left > 0 && size > 120_000, "{size} bytes, {left} frames left");
     // A recipe's file moves no directory of a layer, though it was empty before.
-    let (without, _) = made(true, false);
-    let same = without.keys.iter().zip(&after.keys).take_while(|(key, other)| key == other).count();
-    let size: u64 = after.table.frames[..same].iter().map(|frame| frame.tar_size).sum();
-    assert!(size > 120_000, "{same} frames, {size} bytes");
+    let (left, size) = same_as_after(made(true, true, false).0);
+    assert!(left > 0 && size > 180_000, "{size} bytes, {left} frames left");
 }

@@ -37,6 +37,8 @@ struct Pending {
 /// What the root holds.
 pub(super) struct ReadBack {
     pub tree: Tree,
+    /// All that was there, also what is in no image.
+    pub entries: BTreeMap<TreePath, Stat>,
     /// Files and directories with extended attributes that an image does not keep.
     pub foreign: Vec<TreePath>,
 }
@@ -55,11 +57,11 @@ pub(super) fn read_back(
     let mut tree = Tree::new();
     let mut first_names: HashMap<u64, TreePath> = HashMap::new();
     let mut pending: Vec<Pending> = Vec::new();
-    for (path, stat) in entries {
+    for (path, stat) in &entries {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Directory,
             FileType::Fifo => Kind::Fifo,
-            FileType::Symlink => Kind::Symlink { target: link_target(root, &path)? },
+            FileType::Symlink => Kind::Symlink { target: link_target(root, path)? },
             FileType::RegularFile => {
                 if stat.st_nlink > 1
                     && let Some(target) = first_names.get(&stat.st_ino)
@@ -69,13 +71,13 @@ pub(super) fn read_back(
                     if stat.st_nlink > 1 {
                         first_names.insert(stat.st_ino, path.clone());
                     }
-                    let Some(Seen { content, xattrs, foreign: others }) = known.get(&stat).cloned() else {
-                        pending.push(Pending { path, stat });
+                    let Some(Seen { content, xattrs, foreign: others }) = known.get(stat).cloned() else {
+                        pending.push(Pending { path: path.clone(), stat: *stat });
                         continue;
                     };
                     foreign.extend(others.then(|| path.clone()));
-                    let node = node(Kind::File { content }, stat.st_mode & 0o7777, &stat, placed, epoch);
-                    tree.insert(path, Node { xattrs, ..node });
+                    let node = node(Kind::File { content }, stat.st_mode & 0o7777, stat, placed, epoch);
+                    tree.insert(path.clone(), Node { xattrs, ..node });
                     continue;
                 }
             }
@@ -87,8 +89,8 @@ pub(super) fn read_back(
             }
         };
         let mode = if matches!(kind, Kind::Symlink { .. }) { 0o777 } else { stat.st_mode & 0o7777 };
-        let node = node(kind, mode, &stat, placed, epoch);
-        tree.insert(path, node);
+        let node = node(kind, mode, stat, placed, epoch);
+        tree.insert(path.clone(), node);
     }
     let top = root.fd();
     for batch in batches(pending) {
@@ -103,7 +105,7 @@ pub(super) fn read_back(
             tree.insert(file.path, Node { xattrs, ..node });
         }
     }
-    Ok(ReadBack { tree, foreign })
+    Ok(ReadBack { tree, entries, foreign })
 }
 
 fn node(kind: Kind, mode: u32, stat: &Stat, placed: &Placed, epoch: i64) -> Node {

@@ -1,6 +1,7 @@
 //! Leaves the root as [`restore`](super::restore::restore) would make it from the layer that was just read, so that the
 //! next layer is made on it without making it anew, and comes out the same.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
@@ -9,31 +10,34 @@ use rustix::io::Errno;
 use super::failure::Failure;
 use super::known::{Known, Seen};
 use super::place::Placed;
-use super::read_back::{ReadBack, kept, walk, xattr_names};
+use super::read_back::{ReadBack, kept, xattr_names};
 use super::root::{Attributes, RESOLVE, Root, set_attributes};
 use crate::tree::TreePath;
 
 /// Takes from the root what the layer `read` does not have: sockets, attributes, later times. Gives the times of what it
-/// leaves. Every file is known then.
+/// leaves. Every file is known then. Nothing else may have changed the root since it was read.
 pub(super) fn settle(root: &Root, known: &mut Known, read: &ReadBack) -> Result<Placed, Failure> {
     let fail = |path: &TreePath, error: Errno| Failure::file("settle", path.as_bytes(), error);
     root.forget();
     for path in &read.foreign {
         drop_attributes(root, path, read).map_err(|error| fail(path, error))?;
     }
-    let (entries, _) = walk(root)?;
-    for path in entries.keys().filter(|path| !read.tree.contains_key(*path)) {
+    let foreign: BTreeSet<_> = read.foreign.iter().collect();
+    for path in read.entries.keys().filter(|path| !read.tree.contains_key(*path)) {
         let removed = root.parent(path.as_bytes()).and_then(|(directory, name)| directory.remove(name));
         removed.map_err(|error| fail(path, error))?;
     }
     let mut placed = Placed::new();
     known.clear();
     for (path, node) in read.tree.iter().filter(|(_, node)| !node.is_directory()) {
-        let stat = entries.get(path).ok_or_else(|| fail(path, Errno::NOENT))?;
+        let stat = read.entries.get(path).ok_or_else(|| fail(path, Errno::NOENT))?;
         let mut now = None;
-        if stat.st_mtime != node.mtime || stat.st_mtime_nsec != 0 {
+        let has_time = stat.st_mtime == node.mtime && stat.st_mtime_nsec == 0;
+        if !has_time || foreign.contains(path) {
             let set = root.parent(path.as_bytes()).and_then(|(directory, name)| {
-                directory.set_mtime(name, node.mtime)?;
+                if !has_time {
+                    directory.set_mtime(name, node.mtime)?;
+                }
                 directory.stat(name)
             });
             now = set.map_err(|error| fail(path, error))?;
