@@ -7,6 +7,7 @@ mod support;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use build_images::apt::Present;
 use build_images::apt::control::stanzas;
 use build_images::apt::lockfile::{LockedArchive, LockedPackage};
 use build_images::apt::sources::host_sources;
@@ -109,7 +110,7 @@ fn debian_13_is_synced_and_its_packages_fetched() {
     assert_eq!(locked.len(), names.len());
     let wanted: Vec<&LockedPackage> = locked.iter().collect();
     let archives: Vec<LockedArchive> = vec![synced.locked.clone(), secure.locked.clone()];
-    let paths = fetcher.fetch_debs("debian", &wanted, &archives).unwrap();
+    let paths = fetcher.fetch_debs("debian", &wanted, Present::Compared, &archives).unwrap();
     for (path, package) in paths.iter().zip(&locked) {
         assert_eq!(Sha256::of(std::fs::read(path).unwrap()), package.sha256);
     }

@@ -18,6 +18,15 @@ use crate::store::Kind;
 /// several times a day, and asked for a moment it gives the copy before that.
 const LATER: SignedDuration = SignedDuration::from_hours(12);
 
+/// What becomes of a .deb that the store has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// It is compared with the lock.
+    Compared,
+    /// It is taken when its size is right: whoever reads it next compares it, and notes damage in the store.
+    Taken,
+}
+
 /// The moments at which an archive that keeps the past has what `archive` was locked at, best first.
 pub(super) fn times(archive: &LockedArchive) -> Vec<Timestamp> {
     let dates = archive.suite.iter().filter_map(|suite| suite.date.parse::<Timestamp>().ok());
@@ -32,10 +41,11 @@ impl Fetcher<'_> {
     /// When no place gives it; see [`FetchError`].
     pub fn fetch_deb(&self, package: &LockedPackage, archive: &LockedArchive) -> Result<PathBuf, FetchError> {
         let candidates = self.candidates(&archive.name, &archive.uri, &times(archive));
-        self.deb(package, &candidates, &|_| ())
+        self.deb(package, Present::Compared, &candidates, &|_| ())
     }
 
-    /// The .debs of `packages`, in their order, each checked against the lock. `subject` names the stage in events.
+    /// The .debs of `packages`, in their order, each checked against the lock; those that are there already, as `present` says.
+    /// `subject` names the stage in events.
     ///
     /// # Errors
     /// Every package that could not be fetched. The others are in the store then.
@@ -43,6 +53,7 @@ impl Fetcher<'_> {
         &self,
         subject: &str,
         packages: &[&LockedPackage],
+        present: Present,
         archives: &[LockedArchive],
     ) -> Result<Vec<PathBuf>, FetchErrors> {
         let total = packages.iter().map(|package| package.size).sum();
@@ -61,7 +72,7 @@ impl Fetcher<'_> {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(package) = packages.get(index) else { break };
-                        let result = self.counted(subject, package, &places, &done);
+                        let result = self.counted(subject, (package, present), &places, &done);
                         let fatal = matches!(result, Err(FetchError::Store(_) | FetchError::Cancelled));
                         results
                             .lock()
@@ -95,7 +106,7 @@ impl Fetcher<'_> {
     fn counted(
         &self,
         subject: &str,
-        package: &LockedPackage,
+        (package, present): (&LockedPackage, Present),
         places: &[(&LockedArchive, Vec<Candidate>)],
         done: &AtomicU64,
     ) -> Result<PathBuf, FetchError> {
@@ -113,7 +124,7 @@ impl Fetcher<'_> {
             let item = package.name.clone();
             self.report(Event::Progress { subject: subject.to_owned(), done, item });
         };
-        let path = self.deb(package, candidates, &progress)?;
+        let path = self.deb(package, present, candidates, &progress)?;
         progress(package.size.saturating_sub(counted.load(Ordering::Relaxed)));
         Ok(path)
     }
@@ -121,6 +132,7 @@ impl Fetcher<'_> {
     fn deb(
         &self,
         package: &LockedPackage,
+        present: Present,
         candidates: &[Candidate],
         on_bytes: &dyn Fn(u64),
     ) -> Result<PathBuf, FetchError> {
@@ -134,6 +146,11 @@ impl Fetcher<'_> {
             return Err(FetchError::Path { what: describe(package), path });
         }
         let wanted = Wanted { kind: Kind::Deb, sha256: package.sha256, size: package.size };
+        if present == Present::Taken
+            && let Some(path) = self.present(&wanted)
+        {
+            return Ok(path);
+        }
         let mut sources: Vec<Source> = candidates
             .iter()
             .map(|candidate| Source { candidate: candidate.clone(), path: package.path.clone() })

@@ -14,3 +14,5 @@ pub mod sources;
 pub mod sync;
 pub mod universe;
 pub mod version;
+
+pub use debs::Present;

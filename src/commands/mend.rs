@@ -46,10 +46,14 @@ pub(super) fn mending<T>(
         let mut again = false;
         for damage in found {
             let mendable = matches!(damage.object, Object::Layer | Object::Deb | Object::Tarball);
+            let renewed = match damage.object {
+                Object::Deb | Object::Tarball => "it is fetched again",
+                _ => "it is made again",
+            };
             let first = dropped.insert((damage.object, damage.name.clone()));
             let then = match (mendable && stopped, first) {
                 (true, false) => "once more; is this machine's disk or memory failing?",
-                _ => "it is made again",
+                _ => renewed,
             };
             let text = format!("{}{damage}; {then}", belongs(plan, &damage));
             session.reporter.report(Event::Warning(text));

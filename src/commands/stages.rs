@@ -6,6 +6,7 @@ use super::CommandError;
 use super::layers::note;
 use super::lock::fetcher;
 use super::session::Session;
+use crate::apt::Present;
 use crate::build::stage::{self, Foreseen, News};
 use crate::layer::{Layer, LayerError};
 use crate::plan::{Plan, Stage};
@@ -74,7 +75,8 @@ fn build(
     let subjects: Vec<_> = missing.iter().map(|(_, stage)| subject(image, stage)).collect();
     for ((_, stage), subject) in missing.iter().zip(&subjects) {
         let packages: Vec<_> = stage.packages.iter().collect();
-        let fetched = fetcher(session)?.fetch_debs(subject, &packages, &plan.archives);
+        // The worker compares them with the lock, just before it unpacks them.
+        let fetched = fetcher(session)?.fetch_debs(subject, &packages, Present::Taken, &plan.archives);
         session.check_cancelled()?;
         fetched.map_err(|error| failed("cannot fetch its packages", &error))?;
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::lock::fetcher;
 use super::session::Session;
 use super::{CommandError, tarballs};
+use crate::apt::Present;
 use crate::apt::lockfile::{Lock, LockedArchive};
 use crate::apt::sync::{SyncError, definition, load_archive};
 use crate::digest::{HashingWriter, Sha256};
@@ -54,7 +55,7 @@ pub fn vendor(session: &Session, directory: &Path) -> Result<Vendored, CommandEr
     let directory = fs::canonicalize(directory).context("find", directory)?;
     let fetcher = fetcher(session)?;
     let packages: Vec<_> = lock.package.iter().collect();
-    let fetched = fetcher.fetch_debs("vendor", &packages, &lock.archive);
+    let fetched = fetcher.fetch_debs("vendor", &packages, Present::Compared, &lock.archive);
     session.check_cancelled()?;
     let fetched = fetched.map_err(|error| CommandError::failed("cannot fetch packages", &error))?;
     let mut copy = Copy { session, vendored: Vendored::default() };

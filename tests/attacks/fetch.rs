@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use build_images::apt::Present;
 use build_images::digest::Sha256;
 use build_images::fetch::{Failure, FetchError, Fetcher, Options};
 use build_images::progress::Event;
@@ -323,7 +324,7 @@ fn many_packages_over_few_connections() {
         Fetcher::new(&bench.store, bench.mirrors.clone(), &options, &bench.events, &bench.cancel).unwrap();
     let locked = served.locked_packages();
     let wanted: Vec<_> = locked.iter().collect();
-    let paths = fetcher.fetch_debs("test", &wanted, &[served.locked()]).unwrap();
+    let paths = fetcher.fetch_debs("test", &wanted, Present::Compared, &[served.locked()]).unwrap();
     let expected: Vec<_> = locked.iter().map(|p| bench.store.path(Kind::Deb, p.sha256)).collect();
     assert_eq!(paths, expected);
     assert!(served.server.connections() <= 3, "{}", served.server.connections());
@@ -348,7 +349,8 @@ fn all_missing_packages_are_named() {
     let bench = Bench::new();
     let locked = served.locked_packages();
     let wanted: Vec<_> = locked.iter().collect();
-    let errors = bench.fetcher().fetch_debs("test", &wanted, &[served.locked()]).unwrap_err();
+    let errors =
+        bench.fetcher().fetch_debs("test", &wanted, Present::Compared, &[served.locked()]).unwrap_err();
     assert_eq!(errors.0.len(), 4);
     assert!(bench.store.contains(Kind::Deb, locked[1].sha256));
     assert_snapshot!(served.redact(&errors.to_string()), @r"

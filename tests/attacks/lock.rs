@@ -1,5 +1,6 @@
 //! A lock that was edited by hand.
 
+use build_images::apt::Present;
 use build_images::apt::lockfile::LockedArchive;
 use build_images::apt::sync::{SuiteError, SyncError, load_archive};
 use build_images::digest::Sha256;
@@ -61,7 +62,10 @@ fn an_archive_that_is_not_there() {
     let served = served();
     let mut package = served.locked_packages().remove(0);
     package.archive = "evil".to_owned();
-    let errors = Bench::new().fetcher().fetch_debs("test", &[&package], &[served.locked()]).unwrap_err();
+    let errors = Bench::new()
+        .fetcher()
+        .fetch_debs("test", &[&package], Present::Compared, &[served.locked()])
+        .unwrap_err();
     assert!(matches!(errors.0[..], [FetchError::Archive { .. }]));
     assert_snapshot!(errors, @"`a` 1.0 (amd64) comes from the archive `evil`, which the lock does not have: was it edited by hand?");
 }

@@ -34,7 +34,7 @@ const KINDS: [Kind; 9] = [
         end: "",
         owner: "` 1",
         gone: &["result", "store/layers"],
-        says: "changed after it was stored",
+        says: "is damaged: expected SHA-256 ",
     },
     Kind {
         object: "index",

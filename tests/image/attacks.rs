@@ -37,7 +37,9 @@ fn a_package_changed_in_the_store_is_noticed_and_fetched_again() {
     let run = world.build();
     assert_eq!(world.tar(&run).text("./usr/share/victim/data"), "the data of the victim");
     assert_eq!(world.served.server.count(&path), 2);
-    for part in ["changed after it was stored", &expected.to_string(), &found.to_string()] {
+    for part in
+        ["is damaged: expected SHA-256 ", "; it is fetched again", &expected.to_string(), &found.to_string()]
+    {
         assert!(run.stderr.contains(part), "{part} is missing in\n{}", run.stderr);
     }
 }
