@@ -266,3 +266,29 @@ fn who_works_ahead_hashes_what_it_has_made_before_it_stops() {
     }
     assert!(counts.len() > 2, "{counts:?}");
 }
+
+/// Whoever wants to write the archive has no use for what comes then, and waits for it.
+#[test]
+fn who_works_ahead_begins_nothing_after_a_large_frame_during_which_it_is_stopped() {
+    let mut sample = sample(None);
+    sample.file("usr/share/99", noise(99, 9 << 20));
+    sample.own("whole", &["usr/share/99"]);
+    sample.layers.extend(["package", "whole"].map(|package| (package.to_owned(), 0)));
+    let (_keep, store) = store();
+    let stop = AtomicBool::new(false);
+    // Two lists, then the large file: its frame is begun before its turn.
+    let contents = Stopping { contents: &sample.contents, left: AtomicUsize::new(3), stop: &stop };
+    let (tree, head, layers) = (&sample.tree, &sample.head, &sample.layers);
+    let source = Source { tree, contents: &contents, head, mtime: EPOCH, layers };
+    let out = Out::new();
+    let mut draft = Draft::new(out.clone());
+    let made = warm(&source, &store, &SMALL, 1, &stop, &mut draft).unwrap();
+    assert_eq!((made.len(), out.written()), (1, 0));
+    let (_keep, other) = self::store();
+    let (expected, bytes) = sample.write(&other, &SMALL, 1).unwrap();
+    let largest = expected.keys.iter().position(|key| made.contains(key)).unwrap();
+    assert!(largest > 10 && expected.table.frames[largest].tar_size > 9 << 20);
+    let summary = finish(&sample, &store, draft).unwrap();
+    assert_eq!(summary, Summary { compressed: expected.keys.len() - 1, ..expected });
+    assert_eq!(out.take(), bytes);
+}
