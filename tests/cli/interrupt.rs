@@ -15,7 +15,7 @@ use crate::project::{Run, program};
 /// Stages of a build, in order; the second image layer has the same once more.
 const MOMENTS: [(&str, u64); 4] = [
     ("debian-13: unpacking", 300),
-    ("debian-13: configuring", 1500),
+    ("debian-13: configuring", 1000),
     ("qbittorrent: unpacking", 100),
     ("qbittorrent: compressing frames", 100),
 ];
