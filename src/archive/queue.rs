@@ -225,7 +225,9 @@ mod tests {
             }
         }
         assert_eq!(taken, sizes.len());
-        assert_eq!(queue.lock().in_flight, 0);
+        let state = queue.lock();
+        assert_eq!((state.in_flight, state.large), (0, 0));
+        drop(state);
         order
     }
 
@@ -238,6 +240,21 @@ mod tests {
         // Larger than there is ever room for: in its turn.
         assert_eq!(order(&[2, 100, 2, 9]), [0, 1, 3, 2]);
         assert_eq!(order(&[]), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn less_of_usual_frames_is_in_memory_than_of_large_ones() {
+        let queue = Queue::<usize>::from(0);
+        let sizes = [30, 16, 16, 4, 1];
+        let next = || queue.next(sizes.len(), |index| sizes[index] * MIB);
+        assert_eq!([next(), next(), next(), next()], [Some(1), Some(2), Some(0), Some(3)]);
+        // Of usual frames.
+        let queue = Queue::<usize>::from(0);
+        let next = || queue.next(99, |_| 4 * MIB);
+        (0..8).for_each(|index| assert_eq!(next(), Some(index)));
+        assert!(!queue.lock().has_room(8, 4 * MIB) && queue.lock().has_room(8, 8 * MIB));
+        queue.written(4 * MIB);
+        assert_eq!(next(), Some(8));
     }
 
     #[test]
